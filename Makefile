@@ -1,0 +1,26 @@
+.DEFAULT_GOAL := help
+.PHONY: help run test lint fmt
+
+BINARY := $(or $(CARGO_TARGET_DIR),target)/release/plugchat-receiver
+
+help: ## Say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-5s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: ## Build the release and serve; ARGS="..." are passed on
+	scripts/deps build
+	cargo build --release --locked
+	$(BINARY) serve $(ARGS)
+
+test: ## Run all tests, after installing what they need
+	scripts/deps test
+	cargo test --locked
+
+lint: ## Check formatting, code, documentation and dependencies
+	scripts/deps build
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
+	scripts/cargo-deny --locked check bans licenses sources
+
+fmt: ## Format the code
+	cargo fmt
