@@ -1,0 +1,97 @@
+//! The operator's listener: health, and what is stored. Not for the internet: loopback, or a token.
+
+mod api;
+mod guard;
+mod health;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::StatusCode;
+use axum::response::IntoResponse as _;
+use axum::routing::{get, post};
+use serde::Deserialize;
+use tower_http::catch_panic::CatchPanicLayer;
+
+use crate::dispatch::Standing;
+use crate::http::connection::Bounds;
+use crate::http::problem::Problem;
+use crate::secret::{self, Secret};
+use crate::store::Store;
+
+/// The operator's listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens.
+    pub listen: SocketAddr,
+    /// What a caller has to present as `Authorization: Bearer`; needed when it listens on anything but loopback.
+    pub token: Option<Secret>,
+    /// The same from a file.
+    pub token_file: Option<PathBuf>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { listen: SocketAddr::from(([127, 0, 0, 1], 8081)), token: None, token_file: None }
+    }
+}
+
+impl Config {
+    /// Checks what the types alone don't say.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        match (&self.token, &self.token_file) {
+            (Some(_), Some(_)) => Err("admin.token and admin.token_file are both set; keep one of them".into()),
+            (None, None) if !self.listen.ip().is_loopback() => {
+                Err(format!("admin.listen is {}, which others can reach: set admin.token or admin.token_file", self.listen))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The token, when one is configured.
+    pub(crate) fn load_token(&self) -> Result<Option<Secret>, String> {
+        secret::one_of("admin.token", self.token.as_ref(), self.token_file.as_ref())
+    }
+
+    /// An operator and a few scrapers call here.
+    pub(crate) fn bounds() -> Bounds {
+        Bounds { header_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(120), connections: 100 }
+    }
+}
+
+/// What the handlers share.
+pub(crate) struct Admin {
+    pub(crate) store: Store,
+    pub(crate) sinks: Vec<Arc<Standing>>,
+    pub(crate) token: Option<Secret>,
+    /// Set when the service stops: it is no longer ready, and says so before it closes its doors.
+    pub(crate) stopping: AtomicBool,
+}
+
+/// The routes of the operator's listener.
+pub(crate) fn router(admin: Arc<Admin>) -> Router {
+    let guarded = Router::new()
+        .route("/api/v1/messages/{message_id}", get(api::message))
+        .route("/api/v1/changes", get(api::changes))
+        .route("/api/v1/sinks", get(api::sinks))
+        .route("/api/v1/rejected", get(api::list_rejected))
+        .route("/api/v1/rejected/{id}", get(api::show_rejected))
+        .route("/api/v1/rejected/{id}/retry", post(api::retry_rejected))
+        .route("/api/v1/rejected/{id}/drop", post(api::drop_rejected))
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin), guard::check));
+    Router::new()
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .merge(guarded)
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || Problem::new(StatusCode::METHOD_NOT_ALLOWED, "not with this method"))
+        .layer(CatchPanicLayer::custom(|_| {
+            Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the receiver had a fault of its own").into_response()
+        }))
+        .with_state(admin)
+}

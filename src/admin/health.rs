@@ -1,0 +1,49 @@
+//! Whether the receiver lives, and whether it can do its work.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use serde_json::{Map, Value, json};
+
+use super::Admin;
+use crate::store;
+
+/// A commit that takes longer than this is no commit that works.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The process answers.
+pub(super) async fn live() -> Json<Value> {
+    Json(json!({ "live": true }))
+}
+
+/// 200 when a real commit works now or did a moment ago and every sink's drain comes round; else 503. Each check by its name.
+pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    let stopping = admin.stopping.load(Ordering::Acquire);
+    let store = match tokio::time::timeout(PROBE_TIMEOUT, admin.store.probe()).await {
+        // That much is under way is not that nothing works.
+        Ok(Ok(()) | Err(store::Error::Busy)) => json!({ "ok": true }),
+        Ok(Err(error)) => json!({ "ok": false, "detail": error.to_string() }),
+        Err(_) => json!({ "ok": false, "detail": "a commit takes too long" }),
+    };
+    let mut checks = Map::new();
+    checks.insert("store".into(), store);
+    checks.insert("serving".into(), json!({ "ok": !stopping }));
+    let places = admin.store.places();
+    let latest = admin.store.latest();
+    for sink in &admin.sinks {
+        let behind = places.get(sink.name().as_str()).map(|cursor| latest - cursor);
+        let mut check = json!({ "ok": sink.is_moving(), "lag": behind });
+        if let Some(trouble) = sink.trouble() {
+            check["failing_since"] = json!(trouble.since);
+        }
+        checks.insert(format!("sink:{}", sink.name()), check);
+    }
+    let ready = checks.values().all(|check| check["ok"] == true);
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(json!({ "ready": ready, "checks": checks }))).into_response()
+}

@@ -1,0 +1,91 @@
+//! The commands.
+//!
+//! Errors go to standard error and say what to do; exit 2 is for a wrong call or configuration, 1 for anything else.
+
+mod check;
+mod client;
+mod completions;
+mod healthcheck;
+mod output;
+mod register;
+mod rejected;
+mod send;
+mod serve;
+mod show;
+mod url;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config;
+
+/// Receives WhatsApp message-status callbacks from Plugchat and Z-API, durably, and hands each status change on.
+#[derive(Debug, Parser)]
+#[command(name = "plugchat-receiver", version, arg_required_else_help = true)]
+struct Arguments {
+    /// The configuration [default: ./config.toml, else /etc/plugchat-receiver/config.toml, else built in].
+    #[arg(long, global = true, value_name = "FILE", env = "PLUGCHAT_RECEIVER_CONFIG")]
+    config: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Serve),
+    Check(check::Check),
+    Url(url::Url),
+    Register(register::Register),
+    Send(send::Send),
+    Show(show::Show),
+    Rejected(rejected::Rejected),
+    Healthcheck(healthcheck::Healthcheck),
+    Completions(completions::Completions),
+}
+
+/// A wrong call or configuration, as opposed to trouble while doing what was asked for.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let Arguments { config: file, command } = Arguments::parse();
+    // The one provider of cryptography for everything that speaks TLS; a second call would only say that it is there.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let result = match command {
+        // These two need no configuration, and must work when it is broken.
+        Command::Completions(command) => command.run(),
+        command => config::load(file.as_deref()).map_err(anyhow::Error::from).and_then(|loaded| run(command, loaded)),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&format!("{error:#}"));
+            let is_usage = error.chain().any(|cause| cause.is::<Usage>() || cause.is::<config::Error>());
+            ExitCode::from(if is_usage { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
+    let config = loaded.config;
+    match command {
+        Command::Serve(command) => command.run(config),
+        Command::Check(command) => command.run(&config, loaded.file.as_deref()),
+        Command::Url(command) => command.run(&config),
+        Command::Register(command) => block_on(command.run(&config)),
+        Command::Send(command) => block_on(command.run(&config)),
+        Command::Show(command) => block_on(command.run(&config)),
+        Command::Rejected(command) => block_on(command.run(&config)),
+        Command::Healthcheck(command) => block_on(command.run(&config)),
+        Command::Completions(command) => command.run(),
+    }
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

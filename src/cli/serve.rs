@@ -1,0 +1,55 @@
+//! `serve`
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::output;
+use crate::config::Config;
+use crate::service::{Ready, Service};
+use crate::telemetry;
+
+/// Receive callbacks and deliver status changes until SIGTERM or SIGINT
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Example:\n  plugchat-receiver serve --config /etc/plugchat-receiver/config.toml")]
+pub(super) struct Serve {}
+
+impl Serve {
+    #[expect(clippy::unused_self, reason = "all commands are called alike")]
+    pub(super) fn run(self, config: Config) -> anyhow::Result<ExitCode> {
+        let log = telemetry::start(&config.log);
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let result = runtime.block_on(async {
+            // Before anything else: as the first process of a container it would otherwise ignore them.
+            let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+            let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+            let mut service = Service::new(config);
+            service.on_ready(say_what_next);
+            service
+                .run(async {
+                    tokio::select! {
+                        _ = terminate.recv() => {}
+                        _ = interrupt.recv() => {}
+                    }
+                })
+                .await
+        });
+        // A log sink may still be writing to a pipe that nobody reads: its lines come again at the next start.
+        runtime.shutdown_timeout(Duration::from_millis(100));
+        drop(log);
+        result.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// For somebody who looks on. Never where it would be kept: the URL has the secret in it.
+fn say_what_next(ready: &Ready) {
+    if std::io::stderr().is_terminal() {
+        output::remark(&format!(
+            "\nCallback URL to register as messageStatus (it has the secret in it):\n  {}\n\nTry it from another terminal:\n  plugchat-receiver send\n",
+            ready.callback_url
+        ));
+    }
+}

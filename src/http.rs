@@ -1,0 +1,333 @@
+//! The public listener: from a request to a commit to an answer. The only module that knows status codes.
+//!
+//! `receive` is the path of a callback: the caller's address, the secret, the headers, the body, [`callback::parse`], the
+//! store, the answer. `connection` bounds connections and their time, `secret` and `caller` say who may call, `problem` is
+//! what the others are told.
+
+mod caller;
+pub(crate) mod connection;
+pub(crate) mod problem;
+mod secret;
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::{RawPathParams, Request, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use ipnet::IpNet;
+use jiff::Timestamp;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Deserialize;
+use tokio_util::sync::CancellationToken;
+use tower_http::catch_panic::CatchPanicLayer;
+use url::Url;
+
+use crate::callback::{self, Invalid};
+use crate::config::units;
+use crate::keyfile;
+use crate::secret::Secret;
+use crate::store::{self, Receipt, Store};
+use connection::{Bounds, Peer};
+use problem::Problem;
+use secret::Secrets;
+
+/// The public listener.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where it listens; a TLS proxy stands in front.
+    pub listen: SocketAddr,
+    /// The callback's path, without the secret.
+    #[serde(deserialize_with = "path")]
+    pub path: String,
+    /// How the world reaches it: what is registered at Plugchat.
+    pub public_url: Option<Url>,
+    /// The secrets that are accepted, the first one being registered; several during a rotation.
+    pub secrets: Vec<Secret>,
+    /// The same from a file, one a line.
+    pub secrets_file: Option<PathBuf>,
+    /// Who may call; empty: anyone with the secret.
+    pub allow_from: Vec<IpNet>,
+    /// The proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// What becomes of callbacks of another type.
+    pub other_types: OtherTypes,
+    /// The bounds of what comes in.
+    pub limits: Limits,
+}
+
+/// What becomes of callbacks of another type. They are kept either way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OtherTypes {
+    /// They are answered 422.
+    #[default]
+    Reject,
+    /// They are answered 200.
+    Accept,
+}
+
+/// The bounds of what comes in.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// The largest body, in bytes.
+    #[serde(deserialize_with = "units::size::deserialize")]
+    pub body: u64,
+    /// From the first byte of a request to the end of its headers.
+    #[serde(deserialize_with = "units::duration::deserialize")]
+    pub header_timeout: Duration,
+    /// From the end of the headers to the end of the body.
+    #[serde(deserialize_with = "units::duration::deserialize")]
+    pub body_timeout: Duration,
+    /// Between two requests on one connection; longer than the proxy's, which must be the one to close.
+    #[serde(deserialize_with = "units::duration::deserialize")]
+    pub idle_timeout: Duration,
+    /// Connections at once.
+    #[serde(deserialize_with = "units::count")]
+    pub connections: usize,
+    /// Callbacks at once between the check of their secret and their answer.
+    #[serde(deserialize_with = "units::count")]
+    pub in_flight: usize,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            path: "/message-status".into(),
+            public_url: None,
+            secrets: Vec::new(),
+            secrets_file: None,
+            allow_from: Vec::new(),
+            trusted_proxies: ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("a constant that is a network")).into(),
+            other_types: OtherTypes::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body: 64 << 10,
+            header_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            connections: 10_000,
+            in_flight: 20_000,
+        }
+    }
+}
+
+fn path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let path = String::deserialize(deserializer)?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
+    if !path.starts_with('/') || path.ends_with('/') || path.contains("//") || !path.bytes().all(plain) {
+        return Err(serde::de::Error::custom(
+            "expected a path such as \"/message-status\": it begins with a slash, doesn't end with one, and has only letters, \
+             digits and -._~/",
+        ));
+    }
+    Ok(path)
+}
+
+impl Config {
+    /// Checks what the types alone don't say.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        if !self.secrets.is_empty() && self.secrets_file.is_some() {
+            return Err("server.secrets and server.secrets_file are both set; keep one of them".into());
+        }
+        match &self.public_url {
+            Some(url) if !matches!(url.scheme(), "http" | "https") || url.host().is_none() => {
+                Err("server.public_url: expected an https URL such as \"https://status.example.com\"".into())
+            }
+            Some(url) if url.query().is_some() || url.fragment().is_some() => {
+                Err("server.public_url: expected a URL without a query or a fragment".into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The secrets that are accepted. Without one configured, the one in the store's folder, which is made when it isn't there.
+    pub(crate) fn load_secrets(&self, folder: &Path) -> anyhow::Result<Vec<Secret>> {
+        if let Some(file) = &self.secrets_file {
+            return Secret::read_all(file).map_err(|error| anyhow::anyhow!("server.secrets_file: {error}"));
+        }
+        if self.secrets.is_empty() {
+            return Ok(vec![keyfile::read_or_make(&folder.join("secret"))?]);
+        }
+        Ok(self.secrets.clone())
+    }
+
+    /// The URL to register, secret and all: under `public_url`, else where it listens.
+    pub(crate) fn callback_url(&self, secret: &Secret) -> String {
+        let base = match &self.public_url {
+            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
+            None => format!("http://{}", self.listen),
+        };
+        format!("{base}{}/{}", self.path, utf8_percent_encode(secret.expose(), NON_ALPHANUMERIC))
+    }
+
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            header_timeout: self.limits.header_timeout,
+            idle_timeout: self.limits.idle_timeout,
+            connections: self.limits.connections,
+        }
+    }
+}
+
+/// What the handlers share.
+struct Receiver {
+    secrets: Secrets,
+    store: Store,
+    config: Config,
+    /// The route as it is logged: without the secret.
+    route: String,
+    closing: CancellationToken,
+}
+
+/// The routes of the public listener. `closing` ends what is still being read when the service can wait no longer.
+pub(crate) fn router(config: Config, secrets: &[Secret], store: Store, closing: CancellationToken) -> Router {
+    let path = config.path.clone();
+    let receiver =
+        Receiver { secrets: Secrets::new(secrets), store, route: format!("{path}/{{secret}}"), config, closing };
+    Router::new()
+        .route(&path, post(receive))
+        .route(&format!("{path}/"), post(receive))
+        .route(&format!("{path}/{{secret}}"), post(receive))
+        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
+        .method_not_allowed_fallback(async || {
+            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "callbacks are posted: the only method here is POST")
+        })
+        .layer(CatchPanicLayer::custom(|_| Problem::unavailable("the receiver had a fault of its own").into_response()))
+        .with_state(Arc::new(receiver))
+}
+
+/// The answer to a callback that is on disk: it takes the store's receipt to make one.
+struct Stored(Receipt);
+
+impl IntoResponse for Stored {
+    fn into_response(self) -> Response {
+        let body = format!(r#"{{"stored": {}, "duplicates": {}}}"#, self.0.stored(), self.0.duplicates());
+        ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    }
+}
+
+async fn receive(State(receiver): State<Arc<Receiver>>, path: RawPathParams, request: Request) -> Result<Stored, Problem> {
+    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+    let caller = caller::address(peer, request.headers(), &receiver.config.trusted_proxies);
+    let in_path = path.iter().next().map(|(_, secret)| secret.to_owned());
+    let result = receiver.take(caller, in_path.as_deref(), request).await;
+    if let Err(problem) = &result {
+        // The path as it came has the secret in it; what is logged is the route.
+        tracing::warn!(
+            status = problem.status.as_u16(),
+            detail = problem.detail(),
+            route = receiver.route,
+            %caller,
+            "callback not taken"
+        );
+    }
+    result
+}
+
+impl Receiver {
+    async fn take(&self, caller: IpAddr, in_path: Option<&str>, request: Request) -> Result<Stored, Problem> {
+        let allowed = &self.config.allow_from;
+        if !allowed.is_empty() && !allowed.iter().any(|net| net.contains(&caller)) {
+            return Err(Problem::new(StatusCode::FORBIDDEN, "callers from this address are not allowed"));
+        }
+        if self.secrets.check(in_path, request.uri().query(), request.headers()).is_none() {
+            return Err(Problem::new(StatusCode::UNAUTHORIZED, "the secret is missing or wrong"));
+        }
+        check_content(request.headers())?;
+        let slot = self.store.admit()?;
+        let body = self.read(request.into_body()).await?;
+        let received_at = Timestamp::now();
+        let invalid = match callback::parse(&body) {
+            Ok(callback) => return Ok(Stored(self.store.accept(callback, received_at, slot).await?)),
+            Err(invalid) => invalid,
+        };
+        let (detail, accepted) = match &invalid {
+            Invalid::NotAnObject(detail) => return Err(Problem::new(StatusCode::BAD_REQUEST, detail.clone())),
+            Invalid::OtherType(_) => ("this is another type of callback", self.config.other_types == OtherTypes::Accept),
+            Invalid::Fields(_) => ("fields are missing or of the wrong kind", false),
+        };
+        let errors = invalid.errors().to_vec();
+        let text = String::from_utf8_lossy(&body).into_owned();
+        let receipt = self.store.reject(text, errors.clone(), received_at, slot).await?;
+        if accepted {
+            return Ok(Stored(receipt));
+        }
+        Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors))
+    }
+
+    async fn read(&self, body: Body) -> Result<Bytes, Problem> {
+        let limit = usize::try_from(self.config.limits.body).unwrap_or(usize::MAX);
+        let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")).and_close();
+        if body.size_hint().lower() > self.config.limits.body {
+            return Err(too_large());
+        }
+        let mut collecting = pin!(Limited::new(body, limit).collect());
+        // Nearly always the body has come with the headers: then no timer is needed.
+        let first = std::future::poll_fn(|cx| Poll::Ready(collecting.as_mut().poll(cx))).await;
+        let collected = match first {
+            Poll::Ready(collected) => collected,
+            Poll::Pending => tokio::select! {
+                collected = &mut collecting => collected,
+                () = tokio::time::sleep(self.config.limits.body_timeout) => {
+                    return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long").and_close());
+                }
+                () = self.closing.cancelled() => return Err(Problem::unavailable("stopping").and_close()),
+            },
+        };
+        collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
+            if error.is::<LengthLimitError>() {
+                return too_large();
+            }
+            Problem::new(StatusCode::BAD_REQUEST, "the body broke off, or its chunks are malformed").and_close()
+        })
+    }
+}
+
+/// Whether the headers promise JSON that can be read as it is.
+fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
+    if !is_json {
+        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json"));
+    }
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected a body without Content-Encoding"))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        Self::unavailable(match error {
+            store::Error::Busy => "too much is in flight",
+            store::Error::Full => "the store is full",
+            store::Error::Failing => "the store is failing",
+            store::Error::Stopped => "stopping",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Connections: how many there are, and how long each may take.
+//!
+//! hyper has one deadline for request headers and starts it while a connection is idle, so it can't tell a slow request from a
+//! quiet keep-alive connection, and closes without an answer. Here each connection knows which of the two it is.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::http::StatusCode;
+use hyper::server::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt as _;
+
+use super::problem::Problem;
+
+/// How many callers at a time are told that there are too many; more are hung up on.
+const MAX_TURNED_AWAY: usize = 64;
+
+/// How long a request whose headers are half here may go on when the service stops.
+const HEADERS_AFTER_STOP: Duration = Duration::from_secs(1);
+
+/// How long, and how much, a closing connection still reads: closing it with unread data would reset it, and the answer that
+/// is on its way would be lost.
+const LINGER: Duration = Duration::from_secs(1);
+const LINGER_BYTES: u64 = 4 << 20;
+
+/// The largest request head.
+const MAX_HEAD_BYTES: usize = 32 << 10;
+
+/// The bounds of one listener.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// From a request's first byte to the end of its headers; also from the connection's beginning to its first byte.
+    pub(crate) header_timeout: Duration,
+    /// Between two requests.
+    pub(crate) idle_timeout: Duration,
+    /// Connections at once.
+    pub(crate) connections: usize,
+}
+
+/// The peer's address, as an extension of each request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Peer(pub(crate) SocketAddr);
+
+/// Accepts connections until `stop`, then lets those that have a request finish it. Returns when all are closed.
+pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let connections = Arc::new(Semaphore::new(bounds.connections));
+    let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => accepted,
+        };
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
+            // The caller gave up, or there are no file descriptors: the next accept may work, but not at once.
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+                continue;
+            }
+        };
+        // Answers are small: waiting to fill a packet would only delay them.
+        let _ = stream.set_nodelay(true);
+        if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
+            let (router, stop) = (router.clone(), stop.clone());
+            tasks.spawn(async move {
+                connection(stream, peer, router, bounds, stop).await;
+                drop(permit);
+            });
+        } else if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
+            tasks.spawn(async move {
+                answer_and_close(stream, &Problem::unavailable("too many connections")).await;
+                drop(permit);
+            });
+        }
+    }
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds: Bounds, stop: CancellationToken) {
+    let phase = Arc::new(Phase::new());
+    let io = TokioIo::new(Watched { stream, phase: Arc::clone(&phase) });
+    let in_service = Arc::clone(&phase);
+    let service = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        let (router, phase) = (router.clone(), Arc::clone(&in_service));
+        phase.enter(Step::Request);
+        let mut request: Request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(Peer(peer));
+        // Boxed, so that the connection can be taken apart when a deadline passes.
+        Box::pin(async move {
+            let response = router.oneshot(request).await;
+            phase.enter(Step::Idle);
+            response.map_err(|never: Infallible| never)
+        })
+    });
+    let mut http = http1::Builder::new()
+        // The deadlines are ours.
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(io, service);
+
+    let mut timer = pin!(sleep_until(Instant::now() + bounds.header_timeout));
+    let mut stopped = pin!(stop.cancelled());
+    let mut stopping = None;
+    let end = poll_fn(|cx| {
+        if stopping.is_none() && stopped.as_mut().poll(cx).is_ready() {
+            stopping = Some(Instant::now());
+            Pin::new(&mut http).graceful_shutdown();
+        }
+        // An error here is the caller's: it hung up, or did not speak HTTP, and then hyper has answered 400.
+        if http.poll_without_shutdown(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        poll_deadline(cx, &phase, &mut timer, bounds, stopping).map(Some)
+    })
+    .await;
+
+    let stream = http.into_parts().io.into_inner().stream;
+    match end {
+        Some(Step::Head) if stopping.is_some() => answer_and_close(stream, &Problem::unavailable("stopping")).await,
+        Some(Step::Head) => {
+            let slow = Problem::new(StatusCode::REQUEST_TIMEOUT, "the request's headers took too long");
+            answer_and_close(stream, &slow).await;
+        }
+        _ => close(stream).await,
+    }
+}
+
+/// Ready when the connection has been in its present step for too long.
+fn poll_deadline(
+    cx: &mut Context<'_>,
+    phase: &Phase,
+    timer: &mut Pin<&mut Sleep>,
+    bounds: Bounds,
+    stopping: Option<Instant>,
+) -> Poll<Step> {
+    loop {
+        let (step, since) = phase.get();
+        let deadline = match (step, stopping) {
+            // The body has a deadline of its own, and the store answers in its own time.
+            (Step::Request, _) => return Poll::Pending,
+            (Step::Head, Some(stopped)) => (since + bounds.header_timeout).min(stopped + HEADERS_AFTER_STOP),
+            (Step::New | Step::Idle, Some(stopped)) => stopped,
+            (Step::New | Step::Head, None) => since + bounds.header_timeout,
+            (Step::Idle, None) => since + bounds.idle_timeout,
+        };
+        // An earlier timer is left to fire for nothing now and then: resetting it for every request would cost more.
+        if deadline < timer.deadline() {
+            timer.as_mut().reset(deadline);
+        }
+        ready!(timer.as_mut().poll(cx));
+        if Instant::now() >= deadline {
+            return Poll::Ready(step);
+        }
+        timer.as_mut().reset(deadline);
+    }
+}
+
+async fn answer_and_close(mut stream: TcpStream, problem: &Problem) {
+    // A caller that takes no answer gets none.
+    if let Ok(Ok(())) = timeout(LINGER, stream.write_all(&problem.to_http1())).await {
+        close(stream).await;
+    }
+}
+
+/// Ends our side, then reads on for a moment.
+async fn close(mut stream: TcpStream) {
+    let lingering = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES), &mut tokio::io::sink()).await
+    };
+    // Whatever comes of it, the connection is done with.
+    let _ = timeout(LINGER, lingering).await;
+}
+
+/// Where a connection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing has come yet.
+    New,
+    /// Between two requests.
+    Idle,
+    /// Some of a request's headers are here.
+    Head,
+    /// A request is being handled.
+    Request,
+}
+
+/// The step, and since when. Only the connection's own task uses it, so the lock is never waited for.
+struct Phase(Mutex<(Step, Instant)>);
+
+impl Phase {
+    fn new() -> Self {
+        Self(Mutex::new((Step::New, Instant::now())))
+    }
+
+    fn get(&self) -> (Step, Instant) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, step: Step) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (step, Instant::now());
+    }
+
+    fn bytes_came(&self) {
+        if matches!(self.get().0, Step::New | Step::Idle) {
+            self.enter(Step::Head);
+        }
+    }
+}
+
+/// A stream that tells its connection when bytes come.
+struct Watched {
+    stream: TcpStream,
+    phase: Arc<Phase>,
+}
+
+impl AsyncRead for Watched {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.phase.bytes_came();
+        }
+        polled
+    }
+}
+
+impl AsyncWrite for Watched {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

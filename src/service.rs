@@ -1,0 +1,164 @@
+//! Wires the parts, runs them, and stops them in order.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::admin::{self, Admin};
+use crate::config::Config;
+use crate::dispatch::{Drain, Standing};
+use crate::http::{self, connection};
+use crate::sink::{self, Name, Sink};
+use crate::store::{Start, Store};
+
+/// How long requests in flight may take to end when the service stops; what is still being read then is answered 503.
+const REQUESTS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long after that their answers may take to be written.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
+
+/// How long drains may take to end the batch in hand. What they did not deliver stays in the store.
+const DRAINS_WITHIN: Duration = Duration::from_secs(2);
+
+/// How long the writer may take to commit what waits.
+const STORE_WITHIN: Duration = Duration::from_secs(1);
+
+/// The longest that stopping takes: less than the ten seconds after which container engines kill.
+pub const STOPS_WITHIN: Duration =
+    Duration::from_secs(REQUESTS_WITHIN.as_secs() + ANSWERS_WITHIN.as_secs() + DRAINS_WITHIN.as_secs() + STORE_WITHIN.as_secs());
+
+/// The whole receiver, before it runs.
+pub struct Service {
+    config: Config,
+    own_sinks: Vec<(Name, Box<dyn Sink>)>,
+    on_ready: Option<Box<dyn FnOnce(&Ready) + Send>>,
+}
+
+/// What is known once the receiver is up.
+#[derive(Debug)]
+pub struct Ready {
+    /// Where callbacks are received.
+    pub public: SocketAddr,
+    /// The callback URL, secret and all.
+    pub callback_url: String,
+}
+
+impl Service {
+    /// A receiver with this configuration.
+    pub fn new(config: Config) -> Self {
+        Self { config, own_sinks: Vec::new(), on_ready: None }
+    }
+
+    /// Adds a sink of one's own to the configured ones. It is given every change from the first start with it on.
+    pub fn add_sink(&mut self, name: Name, sink: Box<dyn Sink>) {
+        self.own_sinks.push((name, sink));
+    }
+
+    /// Calls `tell` once callbacks are received.
+    pub fn on_ready(&mut self, tell: impl FnOnce(&Ready) + Send + 'static) {
+        self.on_ready = Some(Box::new(tell));
+    }
+
+    /// Receives and delivers until `shutdown` completes, then stops: not ready, no new connections, what is in flight answered,
+    /// the drains at the end of their batch, the store closed. That takes [`STOPS_WITHIN`] at most.
+    ///
+    /// # Errors
+    /// When it can't start, or when the store's writer ends by itself.
+    pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let Self { mut config, own_sinks, on_ready } = self;
+        // A listen address with port 0 is known only now, and the callback URL needs it.
+        let public = bind(config.server.listen, "server.listen").await?;
+        let admin_listener = bind(config.admin.listen, "admin.listen").await?;
+        config.server.listen = public.local_addr()?;
+        let folder = config.store.sqlite.path.clone();
+
+        let pretty = config.log.is_pretty();
+        let configured = config.sinks.iter().map(|(name, sink)| {
+            let built = sink::build(name, sink, &folder, pretty).with_context(|| format!("cannot use the sink {name}"))?;
+            Ok((name.clone(), sink.clone(), built))
+        });
+        let mut sinks = configured.collect::<anyhow::Result<Vec<_>>>()?;
+        sinks.extend(own_sinks.into_iter().map(|(name, sink)| (name, sink::Config::default(), sink)));
+        let places: Vec<(String, Start)> =
+            sinks.iter().map(|(name, sink, _)| (name.to_string(), sink.delivery.start)).collect();
+        let store = Store::open(&config.store.sqlite, &places, config.server.limits.in_flight)?;
+        let secrets = config.server.load_secrets(&folder)?;
+
+        let (stop_drains, stop_requests, stop_admin) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let closing = CancellationToken::new();
+        let drains = TaskTracker::new();
+        let mut standings = Vec::new();
+        for (name, sink::Config { filter, delivery, .. }, sink) in sinks {
+            let feed = store.feed(name.as_str()).context("the store was opened without one of its sinks")?;
+            let standing = Arc::new(Standing::new(name, filter));
+            standings.push(Arc::clone(&standing));
+            drains.spawn(Drain { sink, feed, backoff: delivery.backoff, standing }.run(stop_drains.clone()));
+        }
+        drains.close();
+        let admin = Arc::new(Admin {
+            store: store.clone(),
+            sinks: standings,
+            token: config.admin.load_token().map_err(anyhow::Error::msg)?,
+            stopping: AtomicBool::new(false),
+        });
+        let ready = Ready {
+            public: config.server.listen,
+            callback_url: secrets.first().map(|secret| config.server.callback_url(secret)).unwrap_or_default(),
+        };
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"),
+            address = %ready.public,
+            admin = %admin_listener.local_addr()?,
+            store = %folder.display(),
+            sinks = admin.sinks.len(),
+            "receiving callbacks"
+        );
+        if let Some(tell) = on_ready {
+            tell(&ready);
+        }
+        let admin_server =
+            tokio::spawn(connection::serve(admin_listener, admin::router(Arc::clone(&admin)), admin::Config::bounds(), stop_admin.clone()));
+        let bounds = config.server.bounds();
+        let router = http::router(config.server, &secrets, store.clone(), closing.clone());
+        let mut server = tokio::spawn(connection::serve(public, router, bounds, stop_requests.clone()));
+
+        let failed = tokio::select! {
+            () = shutdown => false,
+            () = store.writer_ended() => true,
+        };
+        tracing::info!("stopping: requests in flight are answered, deliveries end their batch");
+        admin.stopping.store(true, Ordering::Release);
+        stop_requests.cancel();
+        if tokio::time::timeout(REQUESTS_WITHIN, &mut server).await.is_err() {
+            closing.cancel();
+            if tokio::time::timeout(ANSWERS_WITHIN, &mut server).await.is_err() {
+                tracing::warn!("connections that did not end in time are cut");
+                server.abort();
+            }
+        }
+        stop_drains.cancel();
+        if tokio::time::timeout(DRAINS_WITHIN, drains.wait()).await.is_err() {
+            tracing::warn!("a delivery did not end in time; its changes will be delivered again at the next start");
+        }
+        if tokio::time::timeout(STORE_WITHIN, store.close()).await.is_err() {
+            tracing::warn!("the store did not close in time; what was acknowledged is on disk");
+        }
+        stop_admin.cancel();
+        admin_server.abort();
+        anyhow::ensure!(!failed, "the store's writer ended: see the log above");
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| {
+        format!("cannot listen on {address}; is it in use, by another receiver perhaps? Stop that one or change {key}")
+    })
+}

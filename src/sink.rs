@@ -1,0 +1,196 @@
+//! What a sink is, and which there are: the one place to add another.
+
+mod filter;
+pub mod log;
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde::Deserialize;
+
+use crate::config::units;
+use crate::store::Start;
+
+pub use crate::store::Entry as Delivery;
+pub use filter::Filter;
+
+/// A destination of status changes.
+///
+/// A sink is called by its own drain and by nobody else, with one call at a time. Building one connects to nothing, so that a
+/// destination that is down can't keep callbacks from being received.
+///
+/// A program of one's own can add its own:
+///
+/// ```
+/// use plugchat_receiver::sink::{Delivery, Failure, Sink};
+///
+/// struct Count(std::sync::atomic::AtomicUsize);
+///
+/// #[async_trait::async_trait]
+/// impl Sink for Count {
+///     async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
+///         self.0.fetch_add(changes.len(), std::sync::atomic::Ordering::Relaxed);
+///         Ok(())
+///     }
+/// }
+///
+/// # async fn run() -> anyhow::Result<()> {
+/// let config = plugchat_receiver::Config::default();
+/// let mut service = plugchat_receiver::service::Service::new(config);
+/// service.add_sink("count".parse()?, Box::new(Count(0.into())));
+/// service.run(async { tokio::signal::ctrl_c().await.unwrap_or_default() }).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[async_trait]
+pub trait Sink: Send + Sync {
+    /// Hands over `changes`, oldest first. `Ok` only when the destination has taken responsibility for all of them.
+    /// May see a change again after a crash. Safe to cancel.
+    ///
+    /// # Errors
+    /// [`Failure`]: how many were accepted, and what that means for the rest.
+    async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure>;
+}
+
+/// Why a destination did not take all of what it was given.
+#[derive(Debug)]
+pub struct Failure {
+    /// How many of the changes, counted from the first, the destination has taken all the same.
+    pub accepted: usize,
+    /// What that means for the next one.
+    pub kind: FailureKind,
+    /// What happened, as a fragment that fits "cannot deliver: …". It has no secret and no phone number in it.
+    pub cause: String,
+}
+
+/// What a failure means for the change after the accepted ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// The destination will never accept this change.
+    Refused,
+    /// This change failed, others may not. It may be tried again, not before the given time.
+    TryAgain {
+        /// What the destination asked for, if it did.
+        after: Option<Duration>,
+    },
+    /// The destination as a whole can't be reached or takes nothing now.
+    Away {
+        /// What the destination asked for, if it did.
+        after: Option<Duration>,
+    },
+}
+
+/// A sink's name: its place in the store goes by it, so a renamed sink is a new one.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Name(String);
+
+impl Name {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Name {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        if text.is_empty() || text.len() > 64 || !text.bytes().all(allowed) {
+            return Err("a sink's name is 1 to 64 lower-case letters, digits, hyphens or underscores".into());
+        }
+        Ok(Self(text))
+    }
+}
+
+impl std::str::FromStr for Name {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::try_from(text.to_owned()).map_err(anyhow::Error::msg)
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One sink's configuration: exactly one kind, and what every kind may have.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// A line on standard output for each change.
+    pub log: Option<log::Config>,
+    /// Which changes the sink is given.
+    pub filter: Filter,
+    /// How it is given them.
+    pub delivery: DeliveryConfig,
+}
+
+/// How a sink is given its changes.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeliveryConfig {
+    /// Where a new sink begins.
+    pub start: Start,
+    /// The pauses of a sink whose destination fails.
+    pub backoff: Backoff,
+}
+
+/// The pauses between attempts: doubled from `min` to `max`, each shortened at random.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Backoff {
+    /// The first pause is at most this.
+    #[serde(deserialize_with = "units::duration::deserialize")]
+    pub min: Duration,
+    /// No pause is longer.
+    #[serde(deserialize_with = "units::duration::deserialize")]
+    pub max: Duration,
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { min: Duration::from_secs(1), max: Duration::from_secs(600) }
+    }
+}
+
+impl Config {
+    /// Checks what the types alone don't say.
+    ///
+    /// # Errors
+    /// A sentence for the one who wrote the configuration.
+    pub(crate) fn validate(&self) -> Result<(), String> {
+        if self.log.is_none() {
+            return Err("has no kind; add a table such as [sinks.NAME.log]".into());
+        }
+        if self.delivery.backoff.min > self.delivery.backoff.max {
+            return Err("delivery.backoff: min is longer than max".into());
+        }
+        Ok(())
+    }
+
+    /// The kind's name, for people.
+    pub(crate) fn kind(&self) -> &'static str {
+        "log"
+    }
+}
+
+/// What runs when no sink is configured: every change on the log.
+pub(crate) fn default_sinks() -> std::collections::BTreeMap<Name, Config> {
+    let audit = Config { log: Some(log::Config::default()), ..Config::default() };
+    std::iter::once((Name("audit".into()), audit)).collect()
+}
+
+/// Builds the sink that a configuration describes. `folder` is the store's, where keys that were made are kept.
+pub(crate) fn build(name: &Name, config: &Config, folder: &Path, pretty: bool) -> anyhow::Result<Box<dyn Sink>> {
+    match &config.log {
+        Some(log) => Ok(Box::new(log::LogSink::new(name.as_str(), log, folder, pretty)?)),
+        None => anyhow::bail!("the sink {name} has no kind"),
+    }
+}

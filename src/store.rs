@@ -1,0 +1,469 @@
+//! Where changes are kept: an embedded SQLite database, written by one thread. The only module that knows SQL.
+//!
+//! - `schema`: opening and migrating; `writer`: the one thread that commits; `changes`: the log's rows; `seen`: exact
+//!   duplicates and current statuses; `feed`: the log as a sink follows it; `rejected`: bodies that were no callback;
+//!   `retention` and `room`: what is deleted, and when nothing more fits.
+
+mod changes;
+mod feed;
+mod lock;
+mod rejected;
+mod retention;
+mod room;
+mod schema;
+mod seen;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::Deserialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
+
+pub use changes::{Page, Query};
+pub use feed::Feed;
+pub(crate) use lock::make_folder;
+pub use rejected::Rejected;
+
+use crate::callback::{Callback, FieldError};
+use crate::config::units;
+use crate::status::StatusChange;
+use writer::{Edit, Job, Message, Shared, Work, Writer};
+
+/// Where changes are kept, and how much of them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The embedded store.
+    pub sqlite: Sqlite,
+}
+
+/// The embedded store.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Sqlite {
+    /// The folder of the database, of the secret that was made, and of the lock.
+    pub path: PathBuf,
+    /// How long a delivered change is kept.
+    #[serde(deserialize_with = "units::duration::deserialize")]
+    pub retention: Duration,
+    /// The most that the database may hold. Near it the oldest delivered changes go early; at it callbacks are refused.
+    #[serde(deserialize_with = "units::size::deserialize")]
+    pub max_size: u64,
+}
+
+impl Default for Sqlite {
+    fn default() -> Self {
+        Self { path: PathBuf::from("data"), retention: Duration::from_secs(30 * 24 * 3600), max_size: 10 << 30 }
+    }
+}
+
+/// Where a sink that the store doesn't know yet begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Start {
+    /// With the first change stored from now on.
+    #[default]
+    Now,
+    /// With the oldest change that is kept.
+    Beginning,
+}
+
+/// A stored change and its place in the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its sequence number: unique in this store, increasing, not without gaps.
+    pub seq: i64,
+    /// The change.
+    pub change: StatusChange,
+}
+
+/// The proof that a commit is on disk. Only the store makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    stored: usize,
+    duplicates: usize,
+    edited: usize,
+}
+
+impl Receipt {
+    /// How many changes were new.
+    pub fn stored(&self) -> usize {
+        self.stored
+    }
+
+    /// How many changes were exact duplicates of stored ones.
+    pub fn duplicates(&self) -> usize {
+        self.duplicates
+    }
+}
+
+/// Why the store did not do what it was asked for. Nothing of it was done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// As much is under way as may be.
+    #[error("too much is in flight")]
+    Busy,
+    /// The cap or the disk is reached.
+    #[error("the store is full")]
+    Full,
+    /// The disk or the database fails; the log has the cause.
+    #[error("the store is failing")]
+    Failing,
+    /// The store has been closed.
+    #[error("the store has stopped")]
+    Stopped,
+}
+
+/// Why a store can't be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The folder can't be made or used.
+    #[error("cannot use the folder {path}: {error}; create it or change store.sqlite.path", path = .path.display())]
+    Folder {
+        /// The folder, or the file in it.
+        path: PathBuf,
+        /// What the system said.
+        error: std::io::Error,
+    },
+    /// Another process has it.
+    #[error("the store in {path} is in use by {holder}; stop that first, or give this one another store.sqlite.path", path = .path.display())]
+    InUse {
+        /// The store's folder.
+        path: PathBuf,
+        /// Who has it, as far as it says.
+        holder: String,
+    },
+    /// A later version of this program wrote it.
+    #[error(
+        "{path} has schema version {version}, and this program knows versions up to {known}: it was written by a newer \
+         plugchat-receiver; run that one, or a newer", path = .path.display()
+    )]
+    Newer {
+        /// The database.
+        path: PathBuf,
+        /// The version of its schema.
+        version: u32,
+        /// The latest version that this program knows.
+        known: u32,
+    },
+    /// Some other program's database.
+    #[error("{path} is not a plugchat-receiver store; change store.sqlite.path", path = .0.display())]
+    Foreign(PathBuf),
+    /// SQLite's own trouble.
+    #[error("cannot open the store: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// The writer's thread could not be started.
+    #[error("cannot start the writer: {0}")]
+    Thread(std::io::Error),
+}
+
+/// A handle on the store; clones are the same store.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: PathBuf,
+    messages: std::sync::mpsc::Sender<Message>,
+    slots: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    latest: watch::Receiver<i64>,
+    readers: Mutex<Vec<Connection>>,
+    reading: Semaphore,
+    tasks: Mutex<Option<(std::thread::JoinHandle<()>, JoinHandle<()>)>>,
+    _lock: lock::Lock,
+}
+
+/// The most reads at once, and so the most connections that read.
+const MAX_READERS: usize = 8;
+
+/// A commit this recent shows that the store works; after longer, a health check makes one of its own.
+const RECENT: Duration = Duration::from_secs(5);
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store").field("database", &self.inner.database).finish_non_exhaustive()
+    }
+}
+
+/// Room for one callback on its way into the store.
+#[derive(Debug)]
+pub struct Slot(OwnedSemaphorePermit);
+
+impl Store {
+    /// Opens the store in `config.path`, making it when there is none, and starts its writer. How long it takes doesn't depend on
+    /// how much is stored. `sinks` are those that will follow the log: what they still have to be given is kept, and
+    /// nothing is kept for others. `in_flight` bounds the callbacks under way. Must be called within a Tokio runtime.
+    ///
+    /// # Errors
+    /// [`OpenError`], each with what to do.
+    pub fn open(config: &Sqlite, sinks: &[(String, Start)], in_flight: usize) -> Result<Self, OpenError> {
+        let folder = config.path.as_path();
+        lock::make_folder(folder).map_err(|error| OpenError::Folder { path: folder.to_owned(), error })?;
+        let lock = lock::Lock::take(folder)?;
+        let database = folder.join("store.sqlite3");
+        lock::make_private(&database).map_err(|error| OpenError::Folder { path: database.clone(), error })?;
+        let connection = schema::open_writer(&database)?;
+        let last_seq: i64 = connection.query_row(
+            "SELECT max(seq, coalesce((SELECT max(seq) FROM change), 0)) FROM last_seq",
+            [],
+            |row| row.get(0),
+        )?;
+        let places = register(&connection, sinks, last_seq)?;
+        let shared = Arc::new(Shared {
+            places: Mutex::new(places.clone()),
+            progress_sent: AtomicBool::new(false),
+            last_commit_ms: AtomicI64::new(0),
+            opened: Instant::now(),
+        });
+        let (messages, receiver) = std::sync::mpsc::channel();
+        let (latest_sender, latest) = watch::channel(last_seq);
+        let (answers, batches) = mpsc::unbounded_channel();
+        let writer = Writer {
+            connection,
+            shared: Arc::clone(&shared),
+            next_seq: last_seq + 1,
+            latest: latest_sender,
+            answers,
+            room: room::Room { folder: folder.to_owned(), max_bytes: config.max_size, full: false },
+            retention: config.retention,
+            stored_places: places,
+            failing: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name("store-writer".into())
+            .spawn(move || writer.run(&receiver))
+            .map_err(OpenError::Thread)?;
+        let answering = tokio::spawn(writer::answer(batches));
+        Ok(Self {
+            inner: Arc::new(Inner {
+                database,
+                messages,
+                slots: Arc::new(Semaphore::new(in_flight)),
+                shared,
+                latest,
+                readers: Mutex::new(Vec::new()),
+                reading: Semaphore::new(MAX_READERS),
+                tasks: Mutex::new(Some((thread, answering))),
+                _lock: lock,
+            }),
+        })
+    }
+
+    /// Room for one callback, taken before its body is read.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] at once when there is none.
+    pub fn admit(&self) -> Result<Slot, Error> {
+        Arc::clone(&self.inner.slots).try_acquire_owned().map(Slot).map_err(|_| Error::Busy)
+    }
+
+    /// Stores a callback; returns when it is on disk. The work goes on when the caller gives up waiting.
+    ///
+    /// # Errors
+    /// [`Error`]; then nothing of it was stored.
+    pub async fn accept(&self, callback: Callback, received_at: Timestamp, slot: Slot) -> Result<Receipt, Error> {
+        self.submit(Work::Accept { callback, received_at, rejected_id: None }, slot).await
+    }
+
+    /// Keeps a body that was no valid callback; returns when it is on disk.
+    ///
+    /// # Errors
+    /// [`Error`]; then it was not kept.
+    pub async fn reject(&self, body: String, errors: Vec<FieldError>, received_at: Timestamp, slot: Slot) -> Result<Receipt, Error> {
+        let add: Edit = Box::new(move |connection| rejected::add(connection, &errors, &body, received_at).map(|()| 1));
+        self.submit(Work::Add(add), slot).await
+    }
+
+    /// Stores the callback that a rejected body turned out to be, and lets the body go, in one transaction. Its changes keep the
+    /// time at which the body came.
+    ///
+    /// # Errors
+    /// [`Error`]; then the body is still kept.
+    pub async fn accept_rejected(&self, rejected: &Rejected, callback: Callback) -> Result<Receipt, Error> {
+        let slot = self.admit()?;
+        let work = Work::Accept { callback, received_at: rejected.received_at, rejected_id: Some(rejected.id) };
+        self.submit(work, slot).await
+    }
+
+    /// Lets a rejected body go; whether there was one.
+    ///
+    /// # Errors
+    /// [`Error`]; then it is still kept.
+    pub async fn drop_rejected(&self, id: i64) -> Result<bool, Error> {
+        let slot = self.admit()?;
+        let receipt = self.submit(Work::Edit(Box::new(move |connection| rejected::remove(connection, id))), slot).await?;
+        Ok(receipt.edited > 0)
+    }
+
+    /// Whether the store commits: a recent commit, else one made now.
+    ///
+    /// # Errors
+    /// Why it doesn't.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let shared = &self.inner.shared;
+        let last = shared.last_commit_ms.load(Ordering::Acquire);
+        let recent = i64::try_from(RECENT.as_millis()).unwrap_or(i64::MAX);
+        if last > 0 && writer::milliseconds(shared.opened) - last < recent {
+            return Ok(());
+        }
+        let touch: Edit = Box::new(|connection| connection.execute("UPDATE last_seq SET seq = seq", []));
+        self.submit(Work::Add(touch), self.admit()?).await.map(drop)
+    }
+
+    async fn submit(&self, work: Work, Slot(slot): Slot) -> Result<Receipt, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.inner.messages.send(Message::Job(Job { work, answer, slot })).map_err(|_| Error::Stopped)?;
+        answered.await.map_err(|_| Error::Stopped)?
+    }
+
+    /// The log as the sink of this name follows it; `None` for a sink that the store was not opened with.
+    pub fn feed(&self, sink: &str) -> Option<Feed> {
+        let cursor = *self.inner.shared.places().get(sink)?;
+        Some(Feed { store: self.clone(), sink: sink.to_owned(), cursor, latest: self.inner.latest.clone() })
+    }
+
+    /// How far each sink has come.
+    pub fn places(&self) -> BTreeMap<String, i64> {
+        self.inner.shared.places()
+    }
+
+    /// The sequence number of the latest stored change.
+    pub fn latest(&self) -> i64 {
+        *self.inner.latest.borrow()
+    }
+
+    /// Stored changes in order: at most `limit` of those that match, after `after`.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn changes(&self, query: Query, after: i64, limit: usize) -> Result<Page, Error> {
+        const MAX_ROWS: usize = 50_000;
+        const MAX_BYTES: usize = 8 << 20;
+        self.read(move |connection| changes::page(connection, &query, after, limit, MAX_ROWS, MAX_BYTES)).await
+    }
+
+    /// All that is kept of a message, in the order stored, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn message(&self, message_id: String, limit: usize) -> Result<Vec<Entry>, Error> {
+        self.read(move |connection| {
+            let seqs = seen::history(connection, &message_id, limit)?;
+            seqs.into_iter().filter_map(|seq| changes::find(connection, seq).transpose()).collect()
+        })
+        .await
+    }
+
+    /// The newest rejected bodies, newest first: at most `limit` of those with a number below `before`.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn list_rejected(&self, before: i64, limit: usize) -> Result<Vec<Rejected>, Error> {
+        self.read(move |connection| rejected::list(connection, before, limit)).await
+    }
+
+    /// A rejected body by its number.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn find_rejected(&self, id: i64) -> Result<Option<Rejected>, Error> {
+        self.read(move |connection| rejected::find(connection, id)).await
+    }
+
+    /// Runs a short read on a thread for blocking work.
+    async fn read<T: Send + 'static>(
+        &self,
+        query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, Error> {
+        let _reading = self.inner.reading.acquire().await.map_err(|_| Error::Stopped)?;
+        let inner = Arc::clone(&self.inner);
+        let work = tokio::task::spawn_blocking(move || {
+            let pooled = inner.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+            let connection = pooled.map_or_else(|| schema::open_reader(&inner.database), Ok)?;
+            let result = query(&connection);
+            inner.readers.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+            result
+        });
+        match work.await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "cannot read the store");
+                Err(Error::Failing)
+            }
+            // The runtime is shutting down, or the query panicked, which the panic hook has said.
+            Err(_) => Err(Error::Stopped),
+        }
+    }
+
+    /// Completes when the writer has ended, whatever the reason: before [`close`](Self::close) that is a fault.
+    pub async fn writer_ended(&self) {
+        let mut latest = self.inner.latest.clone();
+        while latest.changed().await.is_ok() {}
+    }
+
+    /// Commits what waits, then ends the writer. Later calls to the store get [`Error::Stopped`].
+    pub async fn close(&self) {
+        // The writer may have ended by itself.
+        let _ = self.inner.messages.send(Message::Stop);
+        let tasks = self.inner.tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some((thread, answering)) = tasks {
+            // The answering task ends when the writer has ended and every answer is given.
+            let _ = answering.await;
+            if thread.join().is_err() {
+                tracing::error!("the store's writer panicked");
+            }
+        }
+    }
+}
+
+impl Inner {
+    fn send_progress(&self) {
+        // After the writer has ended there is nowhere to store it; the changes will come again.
+        let _ = self.messages.send(Message::Progress);
+    }
+}
+
+/// Gives each new sink its place, and reads the places of all of them.
+fn register(connection: &Connection, sinks: &[(String, Start)], last_seq: i64) -> rusqlite::Result<BTreeMap<String, i64>> {
+    let oldest: Option<i64> = connection.query_row("SELECT min(seq) FROM change", [], |row| row.get(0))?;
+    let before_oldest = oldest.map_or(last_seq, |oldest| oldest - 1);
+    let mut places = BTreeMap::new();
+    for (name, start) in sinks {
+        let begin = match start {
+            Start::Now => last_seq,
+            Start::Beginning => before_oldest,
+        };
+        connection.execute("INSERT OR IGNORE INTO sink VALUES (?1, ?2)", params![name, begin])?;
+        let cursor: i64 = connection.query_row("SELECT cursor FROM sink WHERE name = ?1", [name], |row| row.get(0))?;
+        if cursor < before_oldest {
+            tracing::warn!(
+                sink = name,
+                missed = before_oldest - cursor,
+                "changes that were stored while this sink was not configured are gone by retention; it goes on with the oldest kept"
+            );
+        }
+        places.insert(name.clone(), cursor);
+    }
+    let others: Option<String> = connection
+        .query_row("SELECT group_concat(name, ', ') FROM sink WHERE name NOT IN (SELECT value FROM json_each(?1))",
+            [serde_json::Value::from_iter(sinks.iter().map(|(name, _)| name.as_str())).to_string()], |row| row.get(0))
+        .optional()?
+        .flatten();
+    if let Some(others) = others {
+        tracing::warn!(sinks = others, "sinks that are no longer configured: nothing is kept for them");
+    }
+    Ok(places)
+}
+
+#[cfg(test)]
+mod tests;

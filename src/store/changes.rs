@@ -1,0 +1,157 @@
+//! The log's rows: from a callback to rows, and from a row to a status change.
+
+use jiff::Timestamp;
+use rusqlite::types::Type;
+use rusqlite::{Connection, Row, params};
+
+use super::seen::{self, Verdict};
+use super::{Entry, Receipt};
+use crate::callback::{Body, Callback};
+use crate::status::{Facts, Rank, Status, StatusChange, Transition};
+
+const COLUMNS: &str = "seq, received_at, instance_id, message_id, status, phone, participant, device, moment, is_group, \
+    transition, previous, since_previous_ms, ids_start, ids_end, \
+    coalesce(body, (SELECT first.body FROM change AS first WHERE first.seq = change.body_of))";
+
+/// Stores what is new in a callback, from `*next_seq` on, which moves past what was stored.
+pub(super) fn append(
+    connection: &Connection,
+    callback: &Callback,
+    received_at: Timestamp,
+    next_seq: &mut i64,
+) -> rusqlite::Result<Receipt> {
+    let mut receipt = Receipt { stored: 0, duplicates: 0, edited: 0 };
+    let mut body_of = None;
+    for message_id in callback.ids() {
+        let facts = callback.facts(message_id);
+        let Verdict::New { transition, previous, since_previous_ms } = seen::record(connection, &facts, *next_seq)? else {
+            receipt.duplicates += 1;
+            // The first one has the same id, which is made from nothing but what the two have in common.
+            tracing::debug!(id = facts.event_id(), message_id, "exact duplicate, known already");
+            continue;
+        };
+        let Body { text, ids } = callback.body();
+        connection
+            .prepare_cached(
+                "INSERT INTO change VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            )?
+            .execute(params![
+                *next_seq,
+                received_at.as_millisecond(),
+                facts.instance_id,
+                facts.message_id,
+                facts.status.as_str(),
+                facts.phone,
+                facts.participant,
+                facts.device,
+                facts.moment.map(Timestamp::as_millisecond),
+                callback.is_group(),
+                transition as i64,
+                previous.map(|rank| rank as i64),
+                since_previous_ms,
+                body_of.is_none().then_some(text),
+                body_of,
+                ids.as_ref().map(|ids| ids.start as i64),
+                ids.as_ref().map(|ids| ids.end as i64),
+            ])?;
+        body_of.get_or_insert(*next_seq);
+        receipt.stored += 1;
+        *next_seq += 1;
+    }
+    Ok(receipt)
+}
+
+/// Which stored changes are asked for. A default one asks for all.
+#[derive(Clone, Debug, Default)]
+pub struct Query {
+    /// Any spelling of the status.
+    pub status: Option<Status>,
+    /// The connected account.
+    pub instance_id: Option<String>,
+    /// The chat's phone or the participant.
+    pub phone: Option<String>,
+}
+
+impl Query {
+    fn matches(&self, change: &StatusChange) -> bool {
+        let facts = &change.facts;
+        let is = |asked: &Option<String>, value: &Option<String>| asked.is_none() || asked == value;
+        self.status.as_ref().is_none_or(|status| status.canonical() == facts.status.canonical())
+            && is(&self.instance_id, &facts.instance_id)
+            && (is(&self.phone, &facts.phone) || is(&self.phone, &facts.participant))
+    }
+}
+
+/// A part of the log.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// What was asked for, in the order stored.
+    pub entries: Vec<Entry>,
+    /// Where to go on: everything up to here was looked at.
+    pub next: i64,
+}
+
+/// At most `limit` entries after `after`, of at most `max_bytes` of callbacks (but one at least) and out of at most
+/// `max_rows` looked at: one read must not hold the database's past for long.
+pub(super) fn page(
+    connection: &Connection,
+    query: &Query,
+    after: i64,
+    limit: usize,
+    max_rows: usize,
+    max_bytes: usize,
+) -> rusqlite::Result<Page> {
+    let mut statement =
+        connection.prepare_cached(&format!("SELECT {COLUMNS} FROM change WHERE seq > ?1 ORDER BY seq LIMIT ?2"))?;
+    let mut rows = statement.query(params![after, max_rows as i64])?;
+    let mut page = Page { entries: Vec::new(), next: after };
+    let mut bytes = 0;
+    while page.entries.len() < limit && bytes < max_bytes {
+        let Some(row) = rows.next()? else { break };
+        let entry = read(row)?;
+        page.next = entry.seq;
+        if query.matches(&entry.change) {
+            bytes += entry.change.callback.get().len();
+            page.entries.push(entry);
+        }
+    }
+    Ok(page)
+}
+
+/// The entry with this sequence number, when retention has left it.
+pub(super) fn find(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Entry>> {
+    let mut statement = connection.prepare_cached(&format!("SELECT {COLUMNS} FROM change WHERE seq = ?1"))?;
+    statement.query_and_then([seq], read)?.next().transpose()
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    let timestamp = |index: usize, ms: i64| Timestamp::from_millisecond(ms).map_err(|_| out_of_range(index, ms));
+    let moment: Option<i64> = row.get(8)?;
+    let facts = Facts {
+        instance_id: row.get(2)?,
+        message_id: row.get(3)?,
+        status: Status::new(row.get::<_, String>(4)?),
+        phone: row.get(5)?,
+        participant: row.get(6)?,
+        device: row.get(7)?,
+        moment: moment.map(|ms| timestamp(8, ms)).transpose()?,
+    };
+    let transition: i64 = row.get(10)?;
+    let previous: Option<i64> = row.get(11)?;
+    let ids: Option<(i64, i64)> = row.get::<_, Option<i64>>(13)?.zip(row.get(14)?);
+    let body = Body { text: row.get(15)?, ids: ids.map(|(start, end)| start as usize..end as usize) };
+    let change = StatusChange {
+        is_group: row.get(9)?,
+        received_at: timestamp(1, row.get(1)?)?,
+        transition: Transition::from_number(transition).ok_or_else(|| out_of_range(10, transition))?,
+        previous: previous.and_then(Rank::from_number),
+        since_previous_ms: row.get(12)?,
+        callback: body.cut_to(&facts.message_id),
+        facts,
+    };
+    Ok(Entry { seq: row.get(0)?, change })
+}
+
+fn out_of_range(index: usize, value: i64) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(index, Type::Integer, format!("{value} is out of range").into())
+}

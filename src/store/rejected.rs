@@ -1,0 +1,76 @@
+//! Bodies that were no valid callback: kept, bounded in number and size, the oldest out first.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use serde::Serialize;
+
+use crate::callback::FieldError;
+
+/// The most bodies that are kept.
+const MAX_BODIES: i64 = 10_000;
+
+/// The most bytes that the kept bodies may have together.
+const MAX_BYTES: i64 = 32 << 20;
+
+/// A body that was no valid `MessageStatusCallback`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Rejected {
+    /// Its number, in the order they came.
+    pub id: i64,
+    /// When it came.
+    pub received_at: Timestamp,
+    /// What was wrong with it.
+    pub errors: Vec<FieldError>,
+    /// The body as it came.
+    pub body: String,
+}
+
+/// Keeps one more, and lets the oldest go that are over the bounds.
+pub(super) fn add(connection: &Connection, errors: &[FieldError], body: &str, received_at: Timestamp) -> rusqlite::Result<()> {
+    let errors = serde_json::to_string(errors).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    connection
+        .prepare_cached("INSERT INTO rejected (received_at, errors, body) VALUES (?1, ?2, ?3)")?
+        .execute(params![received_at.as_millisecond(), errors, body])?;
+    let mut dropped = 0;
+    while connection
+        .prepare_cached("SELECT bodies > ?1 OR bytes > ?2 FROM rejected_total")?
+        .query_row([MAX_BODIES, MAX_BYTES], |row| row.get(0))?
+    {
+        dropped += connection.prepare_cached("DELETE FROM rejected WHERE id = (SELECT min(id) FROM rejected)")?.execute([])?;
+    }
+    if dropped > 0 {
+        tracing::debug!(dropped, "the oldest rejected callbacks were let go for newer ones");
+    }
+    Ok(())
+}
+
+/// The newest `limit` before `before`, newest first.
+pub(super) fn list(connection: &Connection, before: i64, limit: usize) -> rusqlite::Result<Vec<Rejected>> {
+    connection
+        .prepare_cached("SELECT id, received_at, errors, body FROM rejected WHERE id < ?1 ORDER BY id DESC LIMIT ?2")?
+        .query_map(params![before, limit as i64], read)?
+        .collect()
+}
+
+/// The one with this number.
+pub(super) fn find(connection: &Connection, id: i64) -> rusqlite::Result<Option<Rejected>> {
+    connection
+        .prepare_cached("SELECT id, received_at, errors, body FROM rejected WHERE id = ?1")?
+        .query_row([id], read)
+        .optional()
+}
+
+/// Lets one go; how many there were.
+pub(super) fn remove(connection: &Connection, id: i64) -> rusqlite::Result<usize> {
+    connection.prepare_cached("DELETE FROM rejected WHERE id = ?1")?.execute([id])
+}
+
+fn read(row: &Row<'_>) -> rusqlite::Result<Rejected> {
+    let errors: String = row.get(2)?;
+    Ok(Rejected {
+        id: row.get(0)?,
+        received_at: Timestamp::from_millisecond(row.get(1)?).unwrap_or_default(),
+        errors: serde_json::from_str(&errors).unwrap_or_default(),
+        body: row.get(3)?,
+    })
+}

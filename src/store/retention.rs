@@ -1,0 +1,71 @@
+//! Deleting from the log's beginning, a slice at a time, and never what a configured sink has still to deliver.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+
+use super::seen;
+use crate::callback::MAX_IDS;
+use crate::status::{Facts, Status};
+
+/// The most rows in one slice. A callback's text is kept with its first change, so a slice ends where a callback ends, and
+/// one callback must fit.
+const SLICE: usize = MAX_IDS;
+
+/// Deletes the oldest changes up to `delivered`, of those received before `before` (`None`: of any age); how many it were.
+pub(super) fn delete_slice(
+    connection: &mut Connection,
+    delivered: i64,
+    before: Option<Timestamp>,
+    last_seq: i64,
+) -> rusqlite::Result<usize> {
+    let before = before.map_or(i64::MAX, Timestamp::as_millisecond);
+    let Some(end) = end_of_slice(connection, delivered, before)? else { return Ok(0) };
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    // The newest row may be among them, and its number must not be given out again.
+    transaction.execute("UPDATE last_seq SET seq = ?1", [last_seq])?;
+    for facts in keys(&transaction, end)? {
+        seen::forget(&transaction, &facts, end)?;
+    }
+    let deleted = transaction.execute("DELETE FROM change WHERE seq <= ?1", [end])?;
+    transaction.commit()?;
+    Ok(deleted)
+}
+
+/// The last row to delete, or `None` when there is nothing.
+fn end_of_slice(connection: &Connection, delivered: i64, before: i64) -> rusqlite::Result<Option<i64>> {
+    let end: Option<i64> = connection
+        .prepare_cached(
+            "SELECT max(seq) FROM (SELECT seq, received_at FROM change WHERE seq <= ?1 ORDER BY seq LIMIT ?2)
+             WHERE received_at < ?3",
+        )?
+        .query_row(params![delivered, SLICE as i64, before], |row| row.get(0))?;
+    let Some(end) = end else { return Ok(None) };
+    // Changes that share the text of an earlier row keep it from being deleted.
+    let shared: Option<Option<i64>> = connection
+        .prepare_cached("SELECT body_of FROM change WHERE seq > ?1 ORDER BY seq LIMIT 1")?
+        .query_row([end], |row| row.get(0))
+        .optional()?;
+    let end = shared.flatten().map_or(end, |first| end.min(first - 1));
+    let any = connection
+        .prepare_cached("SELECT 1 FROM change WHERE seq <= ?1 LIMIT 1")?
+        .exists([end])?;
+    Ok(any.then_some(end))
+}
+
+/// The messages and recipients of the rows up to `end`.
+fn keys(connection: &Connection, end: i64) -> rusqlite::Result<Vec<Facts>> {
+    connection
+        .prepare_cached("SELECT message_id, instance_id, phone, participant FROM change WHERE seq <= ?1")?
+        .query_map([end], |row| {
+            Ok(Facts {
+                message_id: row.get(0)?,
+                instance_id: row.get(1)?,
+                phone: row.get(2)?,
+                participant: row.get(3)?,
+                status: Status::new(""),
+                device: None,
+                moment: None,
+            })
+        })?
+        .collect()
+}

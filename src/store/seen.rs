@@ -1,0 +1,178 @@
+//! What was seen of each message and recipient: the one place that knows exact duplicates and current statuses.
+//!
+//! One row holds all that was seen of a message by one recipient, so that one look in the index answers both questions.
+//! Rows of one message stand together, and a story with a thousand viewers stays a thousand small rows.
+
+use std::borrow::Cow;
+
+use jiff::Timestamp;
+use rusqlite::{Connection, OptionalExtension as _, params};
+use serde::{Deserialize, Serialize};
+
+use crate::status::{Facts, Rank, Transition};
+
+/// The most that is remembered of one message and recipient. Beyond it the oldest of a status that was seen again since is
+/// forgotten, and an exact duplicate of that one would be stored again, as a repeat.
+const MAX_SIGHTINGS: usize = 1000;
+
+/// What storing a change means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Every fact is known already: nothing was changed.
+    Duplicate,
+    /// It is new, and is remembered under its sequence number.
+    New {
+        transition: Transition,
+        previous: Option<Rank>,
+        since_previous_ms: Option<i64>,
+    },
+}
+
+/// One change, as far as it matters to later ones.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Sighting<'a> {
+    #[serde(borrow)]
+    status: Code<'a>,
+    /// The chat's phone where the recipient is a participant ("" for none): without it the two could be confused.
+    #[serde(borrow)]
+    chat: Option<Cow<'a, str>>,
+    device: Option<i64>,
+    moment_ms: Option<i64>,
+    seq: i64,
+}
+
+/// A canonical status in a byte; in full only when it is unknown.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum Code<'a> {
+    Sent,
+    Received,
+    Read,
+    Played,
+    ReadSelf,
+    #[serde(borrow)]
+    Other(Cow<'a, str>),
+}
+
+impl<'a> Code<'a> {
+    fn of(facts: &'a Facts) -> Self {
+        match facts.status.canonical() {
+            Cow::Borrowed("SENT") => Self::Sent,
+            Cow::Borrowed("RECEIVED") => Self::Received,
+            Cow::Borrowed("READ") => Self::Read,
+            Cow::Borrowed("PLAYED") => Self::Played,
+            Cow::Borrowed("READ-SELF") => Self::ReadSelf,
+            other => Self::Other(other),
+        }
+    }
+
+    fn rank(&self) -> Option<Rank> {
+        match self {
+            Self::Sent => Some(Rank::Sent),
+            Self::Received => Some(Rank::Received),
+            Self::Read => Some(Rank::Read),
+            Self::Played => Some(Rank::Played),
+            Self::ReadSelf | Self::Other(_) => None,
+        }
+    }
+}
+
+/// Looks a change up and, when it is new, remembers it under `seq`.
+pub(super) fn record(connection: &Connection, facts: &Facts, seq: i64) -> rusqlite::Result<Verdict> {
+    let key = key(facts);
+    let stored: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT seen FROM message WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
+        .query_row(key, |row| row.get(0))
+        .optional()?;
+    let mut seen = decode(stored.as_deref().unwrap_or_default())?;
+    let sighting = Sighting {
+        status: Code::of(facts),
+        chat: facts.participant.is_some().then(|| facts.phone.as_deref().unwrap_or_default().into()),
+        device: facts.device,
+        moment_ms: facts.moment.map(Timestamp::as_millisecond),
+        seq,
+    };
+    if seen.iter().any(|earlier| Sighting { seq, ..earlier.clone() } == sighting) {
+        return Ok(Verdict::Duplicate);
+    }
+    let verdict = judge(&seen, &sighting);
+    seen.push(sighting);
+    if seen.len() > MAX_SIGHTINGS {
+        let again = |index: usize| seen[index + 1..].iter().any(|later| later.status == seen[index].status);
+        let oldest = (0..seen.len()).find(|index| again(*index)).unwrap_or(0);
+        seen.remove(oldest);
+    }
+    let (message_id, instance_id, recipient) = key;
+    let row = params![message_id, instance_id, recipient, encode(&seen)?];
+    if stored.is_some() {
+        connection
+            .prepare_cached("UPDATE message SET seen = ?4 WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
+            .execute(row)?;
+    } else {
+        connection.prepare_cached("INSERT INTO message VALUES (?1, ?2, ?3, ?4)")?.execute(row)?;
+    }
+    Ok(verdict)
+}
+
+/// Forgets a message and recipient when everything seen of them is at or before `last_seq`.
+pub(super) fn forget(connection: &Connection, facts: &Facts, last_seq: i64) -> rusqlite::Result<()> {
+    let stored: Option<Vec<u8>> = connection
+        .prepare_cached("SELECT seen FROM message WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
+        .query_row(key(facts), |row| row.get(0))
+        .optional()?;
+    let Some(stored) = stored else { return Ok(()) };
+    if decode(&stored)?.iter().all(|sighting| sighting.seq <= last_seq) {
+        connection
+            .prepare_cached("DELETE FROM message WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
+            .execute(key(facts))?;
+    }
+    Ok(())
+}
+
+/// The sequence numbers of all that was seen of a message, by any recipient in any instance, in the order stored.
+pub(super) fn history(connection: &Connection, message_id: &str, limit: usize) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached("SELECT seen FROM message WHERE message_id = ?1")?;
+    let mut rows = statement.query([message_id])?;
+    let mut seqs = Vec::new();
+    while let Some(row) = rows.next()? {
+        let seen: Vec<u8> = row.get(0)?;
+        seqs.extend(decode(&seen)?.iter().map(|sighting| sighting.seq));
+        if seqs.len() > limit {
+            break;
+        }
+    }
+    seqs.sort_unstable();
+    seqs.truncate(limit);
+    Ok(seqs)
+}
+
+fn judge(seen: &[Sighting<'_>], sighting: &Sighting<'_>) -> Verdict {
+    let previous = seen.iter().filter_map(|earlier| earlier.status.rank()).max();
+    let first_moment = seen.iter().filter(|earlier| earlier.status.rank() == previous).filter_map(|earlier| earlier.moment_ms).min();
+    let since_previous_ms = previous
+        .and(first_moment)
+        .zip(sighting.moment_ms)
+        .map(|(first, this)| this.saturating_sub(first));
+    let transition = match sighting.status.rank() {
+        None => Transition::Unranked,
+        rank if rank > previous => Transition::Advance,
+        _ if seen.iter().any(|earlier| earlier.status == sighting.status) => Transition::Repeat,
+        _ => Transition::Late,
+    };
+    Verdict::New { transition, previous, since_previous_ms }
+}
+
+fn key(facts: &Facts) -> (&str, &str, &str) {
+    (&facts.message_id, facts.instance_id.as_deref().unwrap_or_default(), facts.recipient())
+}
+
+fn encode(seen: &[Sighting<'_>]) -> rusqlite::Result<Vec<u8>> {
+    postcard::to_stdvec(seen).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
+}
+
+fn decode(stored: &[u8]) -> rusqlite::Result<Vec<Sighting<'_>>> {
+    if stored.is_empty() {
+        return Ok(Vec::new());
+    }
+    postcard::from_bytes(stored)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, error.into()))
+}

@@ -1,0 +1,240 @@
+//! The one thread that writes: it takes all the jobs that wait, puts them into one transaction, and answers them all.
+//!
+//! Nothing is answered before `COMMIT` has returned, and with `synchronous=FULL` that is after the sync to disk. Nobody
+//! lingers to make batches larger: what comes in while one commit syncs is the next batch.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, TransactionBehavior, params};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+
+use super::room::Room;
+use super::{Error, Receipt, changes, rejected, retention};
+use crate::callback::Callback;
+
+/// The most jobs in one transaction.
+const MAX_BATCH: usize = 1024;
+
+/// How long progress of sinks may wait for a transaction to ride in before it gets one of its own.
+const PROGRESS_WITHIN: Duration = Duration::from_millis(200);
+
+/// When progress that could not be stored is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);
+
+/// How often retention looks for something to delete when the last look found nothing.
+const RETENTION_EVERY: Duration = Duration::from_secs(1);
+
+/// How long to pause between slices of retention when nothing else happens.
+const SLICE_PAUSE: Duration = Duration::from_millis(10);
+
+/// A change to the database other than a callback; says how many rows it was about.
+pub(super) type Edit = Box<dyn FnMut(&Connection) -> rusqlite::Result<usize> + Send>;
+
+/// What the writer is sent.
+pub(super) enum Message {
+    /// Something to do in the next transaction.
+    Job(Job),
+    /// A sink has come further.
+    Progress,
+    /// Commit what waits, then end.
+    Stop,
+}
+
+/// Something to do, and who waits for it. The slot bounds how many there are.
+pub(super) struct Job {
+    pub(super) work: Work,
+    pub(super) answer: oneshot::Sender<Result<Receipt, Error>>,
+    pub(super) slot: OwnedSemaphorePermit,
+}
+
+/// What there is to do.
+pub(super) enum Work {
+    /// Store a callback. The rejected body that it was made from, if any, goes in the same transaction.
+    Accept { callback: Callback, received_at: Timestamp, rejected_id: Option<i64> },
+    /// Anything else that adds to the store, and so needs room.
+    Add(Edit),
+    /// Anything else that needs no room.
+    Edit(Edit),
+}
+
+/// A finished batch, for [`answer`].
+pub(super) struct Answers {
+    jobs: Vec<Job>,
+    results: Vec<Result<Receipt, Error>>,
+}
+
+/// Answers finished batches until the writer ends. One task on the runtime does it, because waking a task from there is far
+/// cheaper than waking each one from the writer's thread.
+pub(super) async fn answer(mut batches: mpsc::UnboundedReceiver<Answers>) {
+    while let Some(Answers { jobs, results }) = batches.recv().await {
+        for (Job { answer, slot, .. }, result) in jobs.into_iter().zip(results) {
+            drop(slot);
+            // A caller that has hung up gets no answer; what it sent is stored all the same.
+            let _ = answer.send(result);
+        }
+    }
+}
+
+/// What the writer and the store's handles share.
+pub(super) struct Shared {
+    /// How far each configured sink has come; the writer stores it with whatever it commits next.
+    pub(super) places: Mutex<BTreeMap<String, i64>>,
+    /// Whether a [`Message::Progress`] is on its way.
+    pub(super) progress_sent: AtomicBool,
+    /// When the last commit succeeded, in milliseconds since the store was opened; negative while commits fail.
+    pub(super) last_commit_ms: AtomicI64,
+    /// The clock of `last_commit_ms`.
+    pub(super) opened: Instant,
+}
+
+impl Shared {
+    /// A copy of every sink's place.
+    pub(super) fn places(&self) -> BTreeMap<String, i64> {
+        // Nothing that holds this lock can panic half-way through a change.
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// The writer's own state.
+pub(super) struct Writer {
+    pub(super) connection: Connection,
+    pub(super) shared: Arc<Shared>,
+    pub(super) next_seq: i64,
+    /// Tells everybody the latest stored sequence number.
+    pub(super) latest: watch::Sender<i64>,
+    pub(super) answers: mpsc::UnboundedSender<Answers>,
+    pub(super) room: Room,
+    pub(super) retention: Duration,
+    /// What of `shared.places` is in the database.
+    pub(super) stored_places: BTreeMap<String, i64>,
+    /// Whether the last commit failed: a failure is logged when it begins and when it is over.
+    pub(super) failing: bool,
+}
+
+impl Writer {
+    /// Runs until [`Message::Stop`], or until nobody is left to send any.
+    pub(super) fn run(mut self, messages: &Receiver<Message>) {
+        let mut progress_due: Option<Instant> = None;
+        let mut retention_due = Instant::now();
+        let mut stopping = false;
+        while !stopping {
+            let wake = progress_due.map_or(retention_due, |due| due.min(retention_due));
+            let mut next = match messages.recv_timeout(wake.saturating_duration_since(Instant::now())) {
+                Ok(message) => Some(message),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
+            let mut batch = Vec::new();
+            while let Some(message) = next.take() {
+                match message {
+                    Message::Job(job) => batch.push(job),
+                    Message::Progress => {
+                        // Before the places are read, so that one recorded after that sends another message.
+                        self.shared.progress_sent.store(false, Ordering::Release);
+                        progress_due.get_or_insert(Instant::now() + PROGRESS_WITHIN);
+                    }
+                    Message::Stop => stopping = true,
+                }
+                if batch.len() < MAX_BATCH {
+                    next = messages.try_recv().ok();
+                }
+            }
+            if !batch.is_empty() || stopping || progress_due.is_some_and(|due| due <= Instant::now()) {
+                let committed = self.commit(batch);
+                progress_due = progress_due.filter(|_| !committed).map(|_| Instant::now() + RETRY_EVERY);
+            }
+            if retention_due <= Instant::now() {
+                retention_due = Instant::now() + if self.trim() { SLICE_PAUSE } else { RETENTION_EVERY };
+            }
+        }
+        // What was sent after the stop is dropped here, and with it its answer: whoever waits sees that the store stopped.
+    }
+
+    /// One transaction for all of it; whether it was committed.
+    fn commit(&mut self, mut jobs: Vec<Job>) -> bool {
+        let first_seq = self.next_seq;
+        let places = self.shared.places();
+        let outcome = self.apply(&mut jobs, &places);
+        let committed = outcome.is_ok();
+        let results = match outcome {
+            Ok(results) => {
+                self.stored_places = places;
+                self.shared.last_commit_ms.store(milliseconds(self.shared.opened), Ordering::Release);
+                if std::mem::take(&mut self.failing) {
+                    tracing::info!("the store commits again");
+                }
+                if self.next_seq > first_seq {
+                    self.latest.send_replace(self.next_seq - 1);
+                }
+                results
+            }
+            Err(error) => {
+                self.next_seq = first_seq;
+                self.shared.last_commit_ms.store(-1, Ordering::Release);
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "cannot commit: callbacks are answered 503 until it works again");
+                }
+                let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+                vec![Err(if full { Error::Full } else { Error::Failing }); jobs.len()]
+            }
+        };
+        // The task that answers outlives this thread: it ends when this sender is dropped.
+        let _ = self.answers.send(Answers { jobs, results });
+        committed
+    }
+
+    /// What came of each job. Any failure is the failure of all: the transaction is rolled back.
+    fn apply(&mut self, jobs: &mut [Job], places: &BTreeMap<String, i64>) -> rusqlite::Result<Vec<Result<Receipt, Error>>> {
+        let has_room = self.room.check(&self.connection)?;
+        let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut results = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            results.push(match &mut job.work {
+                Work::Accept { .. } | Work::Add(_) if !has_room => Err(Error::Full),
+                Work::Accept { callback, received_at, rejected_id } => {
+                    let receipt = changes::append(&transaction, callback, *received_at, &mut self.next_seq)?;
+                    if let Some(id) = rejected_id {
+                        rejected::remove(&transaction, *id)?;
+                    }
+                    Ok(receipt)
+                }
+                Work::Add(edit) | Work::Edit(edit) => Ok(Receipt { stored: 0, duplicates: 0, edited: edit(&transaction)? }),
+            });
+        }
+        for (sink, cursor) in places {
+            if self.stored_places.get(sink) != Some(cursor) {
+                transaction.prepare_cached("UPDATE sink SET cursor = ?2 WHERE name = ?1")?.execute(params![sink, cursor])?;
+            }
+        }
+        transaction.commit()?;
+        Ok(results)
+    }
+
+    /// Deletes a slice of what is older than the retention, or of the oldest when space runs out; whether there may be more.
+    fn trim(&mut self) -> bool {
+        let delivered = self.shared.places().into_values().min().unwrap_or(i64::MAX);
+        let sliced = self.room.is_short(&self.connection).and_then(|short| {
+            let before = if short { None } else { Timestamp::now().checked_sub(self.retention).ok() };
+            retention::delete_slice(&mut self.connection, delivered, before, self.next_seq - 1)
+        });
+        match sliced {
+            Ok(deleted) => deleted > 0,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    tracing::error!(%error, "cannot delete what is older than the retention; it is tried again every second");
+                }
+                false
+            }
+        }
+    }
+}
+
+/// Whole milliseconds since then.
+pub(super) fn milliseconds(since: Instant) -> i64 {
+    i64::try_from(since.elapsed().as_millis()).unwrap_or(i64::MAX)
+}

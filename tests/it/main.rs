@@ -1,0 +1,5 @@
+//! Promises, tried from outside on the real binary.
+
+mod support;
+
+mod smoke;

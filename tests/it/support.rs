@@ -1,0 +1,355 @@
+//! A receiver as a process of its own, and plain sockets to speak to it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver as Lines, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything may take that does happen. No test waits this long unless it fails.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The secret of every receiver here, unless its configuration has another.
+pub(crate) const SECRET: &str = "canary-secret-6f1c2b7d90";
+
+/// The five callbacks of Plugchat's page.
+pub(crate) const DOCUMENTED: [&str; 5] = [
+    r#"{"instanceId":"instance.id","status":"SENT","ids":["999999999999999999999"],"momment":1632234645000,"phoneDevice":0,"phone":"5544999999999","type":"MessageStatusCallback","isGroup":false}"#,
+    r#"{"instanceId":"instance.id","status":"RECEIVED","ids":["999999999999999999999"],"momment":1632234645000,"phoneDevice":0,"phone":"5544999999999","type":"MessageStatusCallback","isGroup":false}"#,
+    r#"{"instanceId":"instance.id","status":"READ","ids":["999999999999999999999"],"momment":1632234645000,"phoneDevice":0,"phone":"5544999999999","type":"MessageStatusCallback","isGroup":false}"#,
+    r#"{"instanceId":"instance.id","status":"READ-SELF","ids":["999999999999999999999"],"momment":1632234645000,"phoneDevice":0,"phone":"5544999999999","type":"MessageStatusCallback","isGroup":false}"#,
+    r#"{"instanceId":"instance.id","status":"PLAYED","ids":["999999999999999999999"],"momment":1632234645000,"phoneDevice":0,"phone":"5544999999999","type":"MessageStatusCallback","isGroup":false}"#,
+];
+
+/// A callback for one message: what the tests vary most.
+pub(crate) fn callback(message_id: &str, status: &str, momment: i64) -> String {
+    serde_json::json!({
+        "instanceId": "instance.id", "status": status, "ids": [message_id], "momment": momment,
+        "phoneDevice": 0, "phone": "5544999999999", "type": "MessageStatusCallback", "isGroup": false
+    })
+    .to_string()
+}
+
+/// The program that is tested.
+pub(crate) fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_plugchat-receiver"));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("PLUGCHAT_RECEIVER") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+/// A running receiver. Dropping it kills it.
+pub(crate) struct Receiver {
+    child: Child,
+    /// Where callbacks are posted.
+    pub(crate) address: SocketAddr,
+    /// Where the operator's API is.
+    pub(crate) admin: SocketAddr,
+    lines: Lines<String>,
+    output: Arc<Mutex<String>>,
+    home: Home,
+}
+
+/// The folder of a receiver: its configuration and its store. It outlives a receiver that is started again.
+pub(crate) struct Home {
+    folder: TempDir,
+}
+
+impl Home {
+    /// A folder with a configuration: listeners on free ports and [`SECRET`], and `extra` TOML after that. An extra that begins with
+    /// a bare key adds to `[server]`.
+    pub(crate) fn new(extra: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a temporary folder can be made");
+        let home = Self { folder };
+        home.configure(extra);
+        home
+    }
+
+    /// Writes the configuration anew.
+    pub(crate) fn configure(&self, extra: &str) {
+        let secrets = if extra.contains("secrets") { String::new() } else { format!("secrets = [\"{SECRET}\"]\n") };
+        let own_admin = if extra.contains("[admin]") { "" } else { "\n[admin]\nlisten = \"127.0.0.1:0\"\n" };
+        let config = format!("[server]\nlisten = \"127.0.0.1:0\"\n{secrets}{extra}\n{own_admin}");
+        std::fs::write(self.config(), config).expect("the configuration can be written");
+    }
+
+    /// The configuration's path.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.folder.path().join("config.toml")
+    }
+
+    /// The store's folder, unless the configuration names another.
+    pub(crate) fn store(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// A command of the program, run here.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = program();
+        command.arg("--config").arg(self.config()).args(arguments).current_dir(self.folder.path());
+        command
+    }
+
+    /// Starts the receiver and waits until it listens.
+    pub(crate) fn start(self) -> Receiver {
+        self.start_with(|_| {})
+    }
+
+    /// Likewise, with a last word on the process.
+    pub(crate) fn start_with(self, prepare: impl FnOnce(&mut Command)) -> Receiver {
+        let mut command = self.command(&["serve"]);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        prepare(&mut command);
+        let mut child = command.spawn().expect("the program starts");
+        let output = Arc::new(Mutex::new(String::new()));
+        let (sender, lines) = channel();
+        follow(child.stdout.take().expect("piped"), Arc::clone(&output), Some(sender));
+        follow(child.stderr.take().expect("piped"), Arc::clone(&output), None);
+        let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut receiver = Receiver { child, address: nowhere, admin: nowhere, lines, output, home: self };
+        let line = receiver.wait_for_line("it listens", |line| line["message"] == "receiving callbacks");
+        receiver.address = line["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        receiver.admin = line["admin"].as_str().and_then(|text| text.parse().ok()).expect("an address");
+        receiver
+    }
+}
+
+fn follow(stream: impl std::io::Read + Send + 'static, output: Arc<Mutex<String>>, lines: Option<std::sync::mpsc::Sender<String>>) {
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            let mut output = output.lock().unwrap();
+            output.push_str(&line);
+            output.push('\n');
+            drop(output);
+            if let Some(lines) = &lines {
+                // The test may be done with the receiver already.
+                let _ = lines.send(line);
+            }
+        }
+    });
+}
+
+/// An HTTP answer.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    /// The head as it came, in lower case.
+    pub(crate) head: String,
+    pub(crate) body: String,
+}
+
+impl Answer {
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+}
+
+impl Receiver {
+    /// A receiver in a new folder, with `extra` configuration (see [`Home::new`]).
+    pub(crate) fn start(extra: &str) -> Self {
+        Home::new(extra).start()
+    }
+
+    /// Its folder.
+    pub(crate) fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Posts a body with the secret in the path.
+    pub(crate) fn post(&self, body: &str) -> Answer {
+        self.post_to(&format!("/message-status/{SECRET}"), &[("content-type", "application/json")], body.as_bytes())
+    }
+
+    /// Posts a body to a path with these headers, and a `Content-Length`.
+    pub(crate) fn post_to(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        request(self.address, "POST", path, headers, body)
+    }
+
+    /// Gets a path of the operator's API.
+    pub(crate) fn admin_get(&self, path: &str) -> Answer {
+        request(self.admin, "GET", path, &[], b"")
+    }
+
+    /// Posts to a path of the operator's API.
+    pub(crate) fn admin_post(&self, path: &str) -> Answer {
+        request(self.admin, "POST", path, &[], b"")
+    }
+
+    /// Runs a command of the program against this receiver; its exit code, standard output and standard error.
+    pub(crate) fn run(&self, arguments: &[&str]) -> (i32, String, String) {
+        let mut command = self.home.command(arguments);
+        command
+            .env("PLUGCHAT_RECEIVER__ADMIN__LISTEN", self.admin.to_string())
+            .env("PLUGCHAT_RECEIVER__SERVER__LISTEN", self.address.to_string());
+        output_of(&mut command)
+    }
+
+    /// The next line on standard output that fits, as JSON; lines before it are skipped.
+    pub(crate) fn wait_for_line(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) => match serde_json::from_str(&line) {
+                    Ok(line) if fits(&line) => return line,
+                    _ => {}
+                },
+                Err(RecvTimeoutError::Timeout) => panic!("no line says that {what}; output so far:\n{}", self.output()),
+                Err(RecvTimeoutError::Disconnected) => panic!("it ended before a line said that {what}:\n{}", self.output()),
+            }
+        }
+    }
+
+    /// The next `count` lines of the log sink.
+    pub(crate) fn changes_on_the_log(&self, count: usize) -> Vec<Value> {
+        (0..count).map(|_| self.wait_for_line("a status changed", |line| line["target"] == "status")).collect()
+    }
+
+    /// All that it has printed so far, on both streams.
+    pub(crate) fn output(&self) -> String {
+        self.output.lock().unwrap().clone()
+    }
+
+    /// Every stored change, by the operator's API.
+    pub(crate) fn stored(&self) -> Vec<Value> {
+        let (mut all, mut after) = (Vec::new(), 0);
+        loop {
+            let page = self.admin_get(&format!("/api/v1/changes?limit=1000&after={after}")).json();
+            let changes = page["changes"].as_array().expect("a list").clone();
+            if changes.is_empty() {
+                return all;
+            }
+            after = page["next"].as_i64().expect("a number");
+            all.extend(changes);
+        }
+    }
+
+    /// Sends SIGTERM, waits for the end, and expects exit code 0.
+    pub(crate) fn stop(self) -> Home {
+        let (status, home) = self.terminate();
+        assert_eq!(status.code(), Some(0));
+        home
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    pub(crate) fn terminate(mut self) -> (ExitStatus, Home) {
+        signal(self.pid(), "TERM");
+        let status = self.wait();
+        (status, self.into_home())
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub(crate) fn kill(mut self) -> Home {
+        self.child.kill().expect("it can be killed");
+        self.wait();
+        self.into_home()
+    }
+
+    /// Waits for the process to end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("it can be waited for") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it does not end; output so far:\n{}", self.output());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn into_home(mut self) -> Home {
+        let empty = Home { folder: tempfile::tempdir().expect("a temporary folder can be made") };
+        std::mem::replace(&mut self.home, empty)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal by name.
+pub(crate) fn signal(pid: u32, name: &str) {
+    let sent = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status().expect("kill can be run");
+    assert!(sent.success());
+}
+
+/// Runs a command to its end; its exit code, standard output and standard error.
+pub(crate) fn output_of(command: &mut Command) -> (i32, String, String) {
+    let output = command.stdin(Stdio::null()).output().expect("the program starts");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("output is UTF-8");
+    (output.status.code().expect("it ended by itself"), text(output.stdout), text(output.stderr))
+}
+
+/// One request on a connection of its own.
+pub(crate) fn request(address: SocketAddr, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut stream = connect(address);
+    send_request(&mut stream, method, path, headers, body);
+    read_answer(&mut stream)
+}
+
+/// A connection that gives up after [`PATIENCE`].
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("it listens");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a time-out can be set");
+    stream.set_nodelay(true).expect("it is a TCP socket");
+    stream
+}
+
+/// Writes a request with a `Content-Length`.
+pub(crate) fn send_request(stream: &mut TcpStream, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+    let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    // The receiver may answer and close before it has read everything: then the answer says what happened.
+    let _ = stream.write_all(&[head.as_bytes(), body].concat());
+}
+
+/// Reads one answer, which must have a `Content-Length`.
+pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
+    try_read_answer(stream).unwrap_or_else(|error| panic!("no answer: {error}"))
+}
+
+/// Reads one answer, if one comes.
+pub(crate) fn try_read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
+    let mut head = Vec::new();
+    let mut byte = [0];
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte)?;
+        head.push(byte[0]);
+    }
+    let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().expect("a number"));
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body)?;
+    Ok(Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+/// A path in the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
