@@ -46,9 +46,10 @@ impl Config {
     pub(crate) fn validate(&self) -> Result<(), String> {
         match (&self.token, &self.token_file) {
             (Some(_), Some(_)) => Err("admin.token and admin.token_file are both set; keep one of them".into()),
-            (None, None) if !self.listen.ip().is_loopback() => {
-                Err(format!("admin.listen is {}, which others can reach: set admin.token or admin.token_file", self.listen))
-            }
+            (None, None) if !self.listen.ip().is_loopback() => Err(format!(
+                "admin.listen is {}, which others can reach: set admin.token or admin.token_file",
+                self.listen
+            )),
             _ => Ok(()),
         }
     }

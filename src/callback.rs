@@ -133,10 +133,10 @@ pub struct FieldError {
 /// # Errors
 /// [`Invalid`], with every wrong field at once.
 pub fn parse(bytes: &[u8]) -> Result<Callback, Invalid> {
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        Invalid::NotAnObject(format!("the body is not UTF-8 (at byte {})", error.valid_up_to()))
-    })?;
-    let fields: Fields<'_> = serde_json::from_str(text).map_err(|error| Invalid::NotAnObject(describe(text, &error)))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| Invalid::NotAnObject(format!("the body is not UTF-8 (at byte {})", error.valid_up_to())))?;
+    let fields: Fields<'_> =
+        serde_json::from_str(text).map_err(|error| Invalid::NotAnObject(describe(text, &error)))?;
     let mut wrong = fields.wrong;
 
     if let Err(error) = check_type(fields.callback_type, fields.has_attendance) {
@@ -146,7 +146,8 @@ pub fn parse(bytes: &[u8]) -> Result<Callback, Invalid> {
         }
     }
     let mut reader = Reader { wrong: &mut wrong };
-    let status = reader.required("status", fields.status, "a non-empty string", |s: String| (!s.is_empty()).then_some(s));
+    let status =
+        reader.required("status", fields.status, "a non-empty string", |s: String| (!s.is_empty()).then_some(s));
     let (ids, ids_range) = reader.ids(text, fields.ids, fields.id);
     let non_empty = |s: String| Some(s).filter(|s| !s.is_empty());
     let instance_id = reader.optional("instanceId", fields.instance_id, "a string").and_then(non_empty);
@@ -281,7 +282,9 @@ fn describe(text: &str, error: &serde_json::Error) -> String {
     }
     match error.classify() {
         serde_json::error::Category::Data => "the body is JSON, but not one object".into(),
-        serde_json::error::Category::Eof => format!("the body's JSON ends too early, at line {} column {}", error.line(), error.column()),
+        serde_json::error::Category::Eof => {
+            format!("the body's JSON ends too early, at line {} column {}", error.line(), error.column())
+        }
         _ => format!("the body is not JSON from line {} column {} on", error.line(), error.column()),
     }
 }
@@ -342,7 +345,12 @@ impl Reader<'_> {
         }
     }
 
-    fn ids(&mut self, text: &str, ids: Option<&RawValue>, id: Option<&RawValue>) -> (Vec<String>, Option<Range<usize>>) {
+    fn ids(
+        &mut self,
+        text: &str,
+        ids: Option<&RawValue>,
+        id: Option<&RawValue>,
+    ) -> (Vec<String>, Option<Range<usize>>) {
         let ids = ids.filter(|value| value.get() != "null");
         let Some(value) = ids else {
             let Some(id) = id.filter(|value| value.get() != "null") else {

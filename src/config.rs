@@ -85,12 +85,14 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, Error> {
     let text = file
         .as_ref()
         .map(|path| {
-            std::fs::read_to_string(path).map_err(|error| Error::new(path.display().to_string(), format!("cannot read it: {error}")))
+            std::fs::read_to_string(path)
+                .map_err(|error| Error::new(path.display().to_string(), format!("cannot read it: {error}")))
         })
         .transpose()?;
     // Variables that are not Unicode can't be ours: ours are text.
-    let variables: Vec<_> =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+    let variables: Vec<_> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
     let config = parse(file.as_deref().zip(text.as_deref()), &variables)?;
     Ok(Loaded { config, file })
 }

@@ -53,7 +53,8 @@ impl Standing {
 
     /// Whether its drain comes round. One that waits for a destination does; one whose task has died doesn't.
     pub fn is_moving(&self) -> bool {
-        self.now_ms() - self.last_turn_ms.load(Ordering::Relaxed) < i64::try_from(STUCK_AFTER.as_millis()).unwrap_or(i64::MAX)
+        self.now_ms() - self.last_turn_ms.load(Ordering::Relaxed)
+            < i64::try_from(STUCK_AFTER.as_millis()).unwrap_or(i64::MAX)
     }
 
     /// Why it gets nothing now, if so.
@@ -135,7 +136,8 @@ impl Drain {
                 }
             };
             let Some(last) = batch.last().map(|entry| entry.seq) else { continue };
-            let wanted: Vec<Delivery> = batch.into_iter().filter(|entry| self.standing.filter.matches(&entry.change)).collect();
+            let wanted: Vec<Delivery> =
+                batch.into_iter().filter(|entry| self.standing.filter.matches(&entry.change)).collect();
             if !self.hand_over(&wanted, &mut pause, stop).await {
                 return;
             }

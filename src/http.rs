@@ -110,7 +110,9 @@ impl Default for Config {
             secrets: Vec::new(),
             secrets_file: None,
             allow_from: Vec::new(),
-            trusted_proxies: ["127.0.0.0/8", "::1/128"].map(|net| net.parse().expect("a constant that is a network")).into(),
+            trusted_proxies: ["127.0.0.0/8", "::1/128"]
+                .map(|net| net.parse().expect("a constant that is a network"))
+                .into(),
             other_types: OtherTypes::default(),
             limits: Limits::default(),
         }
@@ -225,7 +227,11 @@ impl IntoResponse for Stored {
     }
 }
 
-async fn receive(State(receiver): State<Arc<Receiver>>, path: RawPathParams, request: Request) -> Result<Stored, Problem> {
+async fn receive(
+    State(receiver): State<Arc<Receiver>>,
+    path: RawPathParams,
+    request: Request,
+) -> Result<Stored, Problem> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
     let caller = caller::address(peer, request.headers(), &receiver.config.trusted_proxies);
     let in_path = path.iter().next().map(|(_, secret)| secret.to_owned());
@@ -262,7 +268,9 @@ impl Receiver {
         };
         let (detail, accepted) = match &invalid {
             Invalid::NotAnObject(detail) => return Err(Problem::new(StatusCode::BAD_REQUEST, detail.clone())),
-            Invalid::OtherType(_) => ("this is another type of callback", self.config.other_types == OtherTypes::Accept),
+            Invalid::OtherType(_) => {
+                ("this is another type of callback", self.config.other_types == OtherTypes::Accept)
+            }
             Invalid::Fields(_) => ("fields are missing or of the wrong kind", false),
         };
         let errors = invalid.errors().to_vec();
@@ -276,7 +284,9 @@ impl Receiver {
 
     async fn read(&self, body: Body) -> Result<Bytes, Problem> {
         let limit = usize::try_from(self.config.limits.body).unwrap_or(usize::MAX);
-        let too_large = || Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")).and_close();
+        let too_large = || {
+            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")).and_close()
+        };
         if body.size_hint().lower() > self.config.limits.body {
             return Err(too_large());
         }

@@ -39,7 +39,8 @@ impl Phones {
             PhoneStyle::Full => Self::Full,
             // Without a key all phone numbers could be hashed in an hour, to see which one it was.
             PhoneStyle::Hashed => Self::Hashed(
-                keyfile::read_or_make(&folder.join("phone-key")).context("cannot get the key that hashes phone numbers")?,
+                keyfile::read_or_make(&folder.join("phone-key"))
+                    .context("cannot get the key that hashes phone numbers")?,
             ),
         })
     }
@@ -50,7 +51,8 @@ impl Phones {
             Self::Masked => mask(phone),
             Self::Full => phone.to_owned(),
             Self::Hashed(key) => {
-                let mut mac = Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes a key of any length");
+                let mut mac =
+                    Hmac::<Sha256>::new_from_slice(key.expose().as_bytes()).expect("HMAC takes a key of any length");
                 mac.update(phone.as_bytes());
                 to_hex(&mac.finalize().into_bytes()[..8])
             }

@@ -24,7 +24,8 @@ impl Default for Config {
         Self {
             token: None,
             token_file: None,
-            endpoint: Url::parse("https://app.plugchat.com.br/api/integrations/update-webhooks").expect("a constant that is a URL"),
+            endpoint: Url::parse("https://app.plugchat.com.br/api/integrations/update-webhooks")
+                .expect("a constant that is a URL"),
         }
     }
 }

@@ -30,8 +30,9 @@ const DRAINS_WITHIN: Duration = Duration::from_secs(2);
 const STORE_WITHIN: Duration = Duration::from_secs(1);
 
 /// The longest that stopping takes: less than the ten seconds after which container engines kill.
-pub const STOPS_WITHIN: Duration =
-    Duration::from_secs(REQUESTS_WITHIN.as_secs() + ANSWERS_WITHIN.as_secs() + DRAINS_WITHIN.as_secs() + STORE_WITHIN.as_secs());
+pub const STOPS_WITHIN: Duration = Duration::from_secs(
+    REQUESTS_WITHIN.as_secs() + ANSWERS_WITHIN.as_secs() + DRAINS_WITHIN.as_secs() + STORE_WITHIN.as_secs(),
+);
 
 /// The whole receiver, before it runs.
 pub struct Service {
@@ -80,7 +81,8 @@ impl Service {
 
         let pretty = config.log.is_pretty();
         let configured = config.sinks.iter().map(|(name, sink)| {
-            let built = sink::build(name, sink, &folder, pretty).with_context(|| format!("cannot use the sink {name}"))?;
+            let built =
+                sink::build(name, sink, &folder, pretty).with_context(|| format!("cannot use the sink {name}"))?;
             Ok((name.clone(), sink.clone(), built))
         });
         let mut sinks = configured.collect::<anyhow::Result<Vec<_>>>()?;
@@ -90,7 +92,8 @@ impl Service {
         let store = Store::open(&config.store.sqlite, &places, config.server.limits.in_flight)?;
         let secrets = config.server.load_secrets(&folder)?;
 
-        let (stop_drains, stop_requests, stop_admin) = (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+        let (stop_drains, stop_requests, stop_admin) =
+            (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
         let closing = CancellationToken::new();
         let drains = TaskTracker::new();
         let mut standings = Vec::new();
@@ -122,8 +125,12 @@ impl Service {
         if let Some(tell) = on_ready {
             tell(&ready);
         }
-        let admin_server =
-            tokio::spawn(connection::serve(admin_listener, admin::router(Arc::clone(&admin)), admin::Config::bounds(), stop_admin.clone()));
+        let admin_server = tokio::spawn(connection::serve(
+            admin_listener,
+            admin::router(Arc::clone(&admin)),
+            admin::Config::bounds(),
+            stop_admin.clone(),
+        ));
         let bounds = config.server.bounds();
         let router = http::router(config.server, &secrets, store.clone(), closing.clone());
         let mut server = tokio::spawn(connection::serve(public, router, bounds, stop_requests.clone()));

@@ -279,7 +279,13 @@ impl Store {
     ///
     /// # Errors
     /// [`Error`]; then it was not kept.
-    pub async fn reject(&self, body: String, errors: Vec<FieldError>, received_at: Timestamp, slot: Slot) -> Result<Receipt, Error> {
+    pub async fn reject(
+        &self,
+        body: String,
+        errors: Vec<FieldError>,
+        received_at: Timestamp,
+        slot: Slot,
+    ) -> Result<Receipt, Error> {
         let add: Edit = Box::new(move |connection| rejected::add(connection, &errors, &body, received_at).map(|()| 1));
         self.submit(Work::Add(add), slot).await
     }
@@ -301,7 +307,8 @@ impl Store {
     /// [`Error`]; then it is still kept.
     pub async fn drop_rejected(&self, id: i64) -> Result<bool, Error> {
         let slot = self.admit()?;
-        let receipt = self.submit(Work::Edit(Box::new(move |connection| rejected::remove(connection, id))), slot).await?;
+        let receipt =
+            self.submit(Work::Edit(Box::new(move |connection| rejected::remove(connection, id))), slot).await?;
         Ok(receipt.edited > 0)
     }
 
@@ -434,7 +441,11 @@ impl Inner {
 }
 
 /// Gives each new sink its place, and reads the places of all of them.
-fn register(connection: &Connection, sinks: &[(String, Start)], last_seq: i64) -> rusqlite::Result<BTreeMap<String, i64>> {
+fn register(
+    connection: &Connection,
+    sinks: &[(String, Start)],
+    last_seq: i64,
+) -> rusqlite::Result<BTreeMap<String, i64>> {
     let oldest: Option<i64> = connection.query_row("SELECT min(seq) FROM change", [], |row| row.get(0))?;
     let before_oldest = oldest.map_or(last_seq, |oldest| oldest - 1);
     let mut places = BTreeMap::new();
@@ -455,8 +466,11 @@ fn register(connection: &Connection, sinks: &[(String, Start)], last_seq: i64) -
         places.insert(name.clone(), cursor);
     }
     let others: Option<String> = connection
-        .query_row("SELECT group_concat(name, ', ') FROM sink WHERE name NOT IN (SELECT value FROM json_each(?1))",
-            [serde_json::Value::from_iter(sinks.iter().map(|(name, _)| name.as_str())).to_string()], |row| row.get(0))
+        .query_row(
+            "SELECT group_concat(name, ', ') FROM sink WHERE name NOT IN (SELECT value FROM json_each(?1))",
+            [serde_json::Value::from_iter(sinks.iter().map(|(name, _)| name.as_str())).to_string()],
+            |row| row.get(0),
+        )
         .optional()?
         .flatten();
     if let Some(others) = others {

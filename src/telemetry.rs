@@ -48,7 +48,10 @@ impl TryFrom<String> for Level {
     fn try_from(text: String) -> Result<Self, String> {
         match EnvFilter::builder().parse(&text) {
             Ok(_) if !text.trim().is_empty() => Ok(Self(text)),
-            _ => Err("expected error, warn, info, debug or trace, or a list such as \"info,plugchat_receiver::http=debug\"".into()),
+            _ => Err(
+                "expected error, warn, info, debug or trace, or a list such as \"info,plugchat_receiver::http=debug\""
+                    .into(),
+            ),
         }
     }
 }
@@ -71,12 +74,15 @@ impl Config {
 /// Writing never blocks the program: when nobody reads standard output, lines of the program's own log are lost, and callbacks are
 /// taken all the same. (The log sink waits, and loses nothing.)
 pub fn start(config: &Config) -> WorkerGuard {
-    let (writer, guard) = NonBlockingBuilder::default().buffered_lines_limit(8192).lossy(true).finish(std::io::stdout());
+    let (writer, guard) =
+        NonBlockingBuilder::default().buffered_lines_limit(8192).lossy(true).finish(std::io::stdout());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(EnvFilter::new(&config.level.0))
         .with_timer(Utc)
         .with_writer(writer)
-        .with_ansi(std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()));
+        .with_ansi(
+            std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        );
     if config.is_pretty() {
         builder.with_target(false).init();
     } else {

@@ -75,7 +75,8 @@ pub(super) async fn message(State(admin): State<Arc<Admin>>, Path(message_id): P
     let mut recipients: Vec<Recipient> = Vec::new();
     for entry in entries {
         let facts = &entry.change.facts;
-        let is_same = |other: &&mut Recipient| other.instance_id == facts.instance_id && other.recipient == facts.recipient();
+        let is_same =
+            |other: &&mut Recipient| other.instance_id == facts.instance_id && other.recipient == facts.recipient();
         let reached = facts.status.rank().max(entry.change.previous).map(Rank::name);
         let sinks = admin.sinks.iter().map(|sink| {
             let state = match places.get(sink.name().as_str()) {
@@ -163,9 +164,9 @@ pub(super) async fn list_rejected(
     let Query(asked) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let rejected = admin.store.list_rejected(asked.before.unwrap_or(i64::MAX), limit).await?;
-    let listed = rejected.iter().map(|one| {
-        json!({ "id": one.id, "received_at": one.received_at, "bytes": one.body.len(), "errors": one.errors })
-    });
+    let listed = rejected.iter().map(
+        |one| json!({ "id": one.id, "received_at": one.received_at, "bytes": one.body.len(), "errors": one.errors }),
+    );
     Ok(Json(listed.collect()))
 }
 
@@ -178,7 +179,8 @@ pub(super) async fn show_rejected(State(admin): State<Arc<Admin>>, Path(id): Pat
 pub(super) async fn retry_rejected(State(admin): State<Arc<Admin>>, Path(id): Path<i64>) -> Answer<Value> {
     let rejected = admin.store.find_rejected(id).await?.ok_or_else(not_there)?;
     let callback = callback::parse(rejected.body.as_bytes()).map_err(|invalid| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "it is still no valid callback").with_errors(invalid.errors().to_vec())
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "it is still no valid callback")
+            .with_errors(invalid.errors().to_vec())
     })?;
     let receipt = admin.store.accept_rejected(&rejected, callback).await?;
     Ok(Json(json!({ "stored": receipt.stored(), "duplicates": receipt.duplicates() })))

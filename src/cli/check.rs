@@ -32,17 +32,27 @@ impl Check {
             _ => {
                 let secrets = server.load_secrets(folder).map_err(|error| Usage(format!("{error:#}")))?;
                 if secrets.iter().any(|secret| secret.expose().len() < SHORT_SECRET) {
-                    output::remark(&format!("a secret has fewer than {SHORT_SECRET} characters: take a longer one, from a password generator"));
+                    output::remark(&format!(
+                        "a secret has fewer than {SHORT_SECRET} characters: take a longer one, from a password generator"
+                    ));
                 }
                 format!("{} configured", secrets.len())
             }
         };
         say("secrets", &secrets);
         let list = |nets: &[ipnet::IpNet]| nets.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-        let allowed = if server.allow_from.is_empty() { "anyone with the secret".into() } else { list(&server.allow_from) };
+        let allowed =
+            if server.allow_from.is_empty() { "anyone with the secret".into() } else { list(&server.allow_from) };
         say("callers", &allowed);
         say("trusted proxies", &list(&server.trusted_proxies));
-        say("other types", if server.other_types == crate::http::OtherTypes::Accept { "answered 200, and kept" } else { "answered 422, and kept" });
+        say(
+            "other types",
+            if server.other_types == crate::http::OtherTypes::Accept {
+                "answered 200, and kept"
+            } else {
+                "answered 422, and kept"
+            },
+        );
         let limits = &server.limits;
         say(
             "limits",
@@ -67,11 +77,20 @@ impl Check {
             ),
         );
         let token = config.admin.load_token().map_err(Usage)?;
-        say("administration", &format!("{}, {}", config.admin.listen, if token.is_some() { "with a token" } else { "without a token" }));
+        say(
+            "administration",
+            &format!("{}, {}", config.admin.listen, if token.is_some() { "with a token" } else { "without a token" }),
+        );
         say("log", &format!("{}, level {}", if config.log.is_pretty() { "pretty" } else { "json" }, config.log.level));
         let token = config.plugchat.load_token().map_err(Usage)?;
         let host = config.plugchat.endpoint.host_str().unwrap_or_default();
-        say("Plugchat", &format!("{host}, {}", if token.is_some() { "with a token" } else { "no token: register asks for --token-file" }));
+        say(
+            "Plugchat",
+            &format!(
+                "{host}, {}",
+                if token.is_some() { "with a token" } else { "no token: register asks for --token-file" }
+            ),
+        );
         for (name, sink) in &config.sinks {
             say("sink", &format!("{name}: {}", sink.kind()));
             if self.connect {

@@ -27,7 +27,12 @@ impl Client {
     }
 
     /// The answer's status and body, whatever they are.
-    pub(super) async fn ask(&self, method: Method, path: &str, query: &[(&str, String)]) -> anyhow::Result<(StatusCode, String)> {
+    pub(super) async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<(StatusCode, String)> {
         let mut url = url::Url::parse(&self.base)?.join(path)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
@@ -44,12 +49,18 @@ impl Client {
     }
 
     /// A successful answer's body.
-    pub(super) async fn fetch<T: DeserializeOwned>(&self, method: Method, path: &str, query: &[(&str, String)]) -> anyhow::Result<T> {
+    pub(super) async fn fetch<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+    ) -> anyhow::Result<T> {
         let (status, body) = self.ask(method, path, query).await?;
         if !status.is_success() {
             bail!("{}", explain(status, &body));
         }
-        serde_json::from_str(&body).context("the receiver's answer is not what this version expects; are both of one version?")
+        serde_json::from_str(&body)
+            .context("the receiver's answer is not what this version expects; are both of one version?")
     }
 }
 
@@ -57,9 +68,18 @@ impl Client {
 pub(super) fn explain(status: StatusCode, body: &str) -> String {
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
     let detail = problem["detail"].as_str().unwrap_or("no explanation");
-    let errors: Vec<String> = problem["errors"].as_array().into_iter().flatten().map(|error| {
-        format!("{} {}", error["pointer"].as_str().unwrap_or_default(), error["detail"].as_str().unwrap_or_default())
-    }).collect();
+    let errors: Vec<String> = problem["errors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|error| {
+            format!(
+                "{} {}",
+                error["pointer"].as_str().unwrap_or_default(),
+                error["detail"].as_str().unwrap_or_default()
+            )
+        })
+        .collect();
     let errors = if errors.is_empty() { String::new() } else { format!(": {}", errors.join("; ")) };
     format!("{detail}{errors} ({})", status.as_u16())
 }

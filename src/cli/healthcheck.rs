@@ -26,7 +26,9 @@ impl Healthcheck {
         let answer: Value = serde_json::from_str(&body).unwrap_or_default();
         let failing = answer["checks"].as_object().into_iter().flatten().filter(|(_, check)| check["ok"] != true);
         let failing: Vec<String> = failing
-            .map(|(name, check)| check["detail"].as_str().map_or_else(|| name.clone(), |detail| format!("{name} ({detail})")))
+            .map(|(name, check)| {
+                check["detail"].as_str().map_or_else(|| name.clone(), |detail| format!("{name} ({detail})"))
+            })
             .collect();
         bail!("the receiver is not ready: {}", failing.join(", "))
     }

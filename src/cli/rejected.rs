@@ -5,9 +5,9 @@ use std::process::ExitCode;
 use reqwest::Method;
 use serde_json::Value;
 
+use super::Usage;
 use super::client::{Client, explain};
 use super::output::{self, visible};
-use super::Usage;
 use crate::config::Config;
 
 /// List, show, retry or drop bodies that were no valid callback

@@ -16,7 +16,9 @@ impl Url {
     pub(super) fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         output::line(&config.server.callback_url(&first_secret(config)?));
         if config.server.public_url.is_none() {
-            output::remark("server.public_url is not set: this URL works on this host only, and Plugchat takes only https");
+            output::remark(
+                "server.public_url is not set: this URL works on this host only, and Plugchat takes only https",
+            );
         }
         Ok(ExitCode::SUCCESS)
     }

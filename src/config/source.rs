@@ -14,7 +14,10 @@ pub(crate) const PREFIX: &str = "PLUGCHAT_RECEIVER__";
 /// Reads `T` from the file's text and from `variables` (name and value; only those with the prefix count).
 ///
 /// A value of a variable is read as TOML, and as plain text where that fits nowhere.
-pub(crate) fn read<T: DeserializeOwned>(file: Option<(&Path, &str)>, variables: &[(String, String)]) -> Result<T, Error> {
+pub(crate) fn read<T: DeserializeOwned>(
+    file: Option<(&Path, &str)>,
+    variables: &[(String, String)],
+) -> Result<T, Error> {
     let text = file.map_or("", |(_, text)| text);
     let variables: Vec<_> = variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
     let mut as_text = vec![false; variables.len()];
@@ -38,7 +41,10 @@ pub(crate) fn read<T: DeserializeOwned>(file: Option<(&Path, &str)>, variables: 
             // Text that looks like a number or a boolean, where text is wanted.
             Some(index) if !as_text[index] => as_text[index] = true,
             Some(index) => {
-                return Err(Error::new(format!("environment variable {}", variables[index].0), error.message().to_owned()));
+                return Err(Error::new(
+                    format!("environment variable {}", variables[index].0),
+                    error.message().to_owned(),
+                ));
             }
             None => return Err(in_file(file, text, Some(&places), &error)),
         }
@@ -51,9 +57,14 @@ fn lay_over<'a>(table: &mut DeTable<'a>, name: &str, value: DeValue<'a>, mark: u
     let mut table = table;
     for part in parents {
         let key = existing_key(table, part);
-        let entry = table.entry(Spanned::new(mark..mark, key.into())).or_insert_with(|| Spanned::new(mark..mark, DeValue::Table(DeTable::new())));
+        let entry = table
+            .entry(Spanned::new(mark..mark, key.into()))
+            .or_insert_with(|| Spanned::new(mark..mark, DeValue::Table(DeTable::new())));
         let DeValue::Table(inner) = entry.get_mut() else {
-            return Err(Error::new(format!("environment variable {name}"), format!("{part} is not a table in the configuration file")));
+            return Err(Error::new(
+                format!("environment variable {name}"),
+                format!("{part} is not a table in the configuration file"),
+            ));
         };
         table = inner;
     }
@@ -71,7 +82,9 @@ fn existing_key(table: &DeTable<'_>, part: &str) -> String {
 
 fn marked(value: DeValue<'_>, mark: usize) -> Spanned<DeValue<'_>> {
     let value = match value {
-        DeValue::Array(array) => DeValue::Array(array.into_iter().map(|value| marked(value.into_inner(), mark)).collect()),
+        DeValue::Array(array) => {
+            DeValue::Array(array.into_iter().map(|value| marked(value.into_inner(), mark)).collect())
+        }
         DeValue::Table(table) => DeValue::Table(
             table
                 .into_iter()

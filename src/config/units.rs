@@ -8,8 +8,9 @@ pub(crate) mod duration {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
-        let duration = humantime::parse_duration(&text)
-            .map_err(|error| D::Error::custom(format!("not a duration ({error}), expected one such as \"30s\", \"10m\" or \"30d\"")))?;
+        let duration = humantime::parse_duration(&text).map_err(|error| {
+            D::Error::custom(format!("not a duration ({error}), expected one such as \"30s\", \"10m\" or \"30d\""))
+        })?;
         if duration.is_zero() {
             return Err(D::Error::custom("is zero, expected a duration such as \"30s\""));
         }

@@ -17,7 +17,9 @@ pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
             break;
         }
         // What is no address was not written by a proxy that we trust: the hop before it is the last one known.
-        let Some(address) = std::str::from_utf8(hop).ok().and_then(|text| text.trim().parse::<IpAddr>().ok()) else { break };
+        let Some(address) = std::str::from_utf8(hop).ok().and_then(|text| text.trim().parse::<IpAddr>().ok()) else {
+            break;
+        };
         caller = address.to_canonical();
     }
     caller
@@ -31,7 +33,8 @@ mod tests {
     fn only_what_trusted_proxies_wrote_is_believed() {
         let trusted = ["127.0.0.0/8".parse().unwrap(), "10.0.0.0/8".parse().unwrap()];
         let caller = |peer: &str, forwarded: &[&str]| {
-            let headers = forwarded.iter().map(|value| ("x-forwarded-for".parse().unwrap(), value.parse().unwrap())).collect();
+            let headers =
+                forwarded.iter().map(|value| ("x-forwarded-for".parse().unwrap(), value.parse().unwrap())).collect();
             address(peer.parse().unwrap(), &headers, &trusted).to_string()
         };
         assert_eq!(caller("127.0.0.1", &["203.0.113.7"]), "203.0.113.7");

@@ -31,7 +31,8 @@ impl Secrets {
 
     /// Looks where a caller may present it: the path's last part, `?token=`, `Authorization: Bearer`.
     pub(crate) fn check(&self, in_path: Option<&str>, query: Option<&str>, headers: &HeaderMap) -> Option<u32> {
-        let in_query = query.into_iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("token="));
+        let in_query =
+            query.into_iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("token="));
         let decoded = in_path.into_iter().chain(in_query).map(|text| percent_decode_str(text).collect::<Vec<u8>>());
         let bearer = headers.get(header::AUTHORIZATION).and_then(|value| {
             let (scheme, token) = value.as_bytes().split_at_checked("Bearer ".len())?;

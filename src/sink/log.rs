@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Delivery, Failure, FailureKind, Sink};
-use crate::phone::{Phones, PhoneStyle};
+use crate::phone::{PhoneStyle, Phones};
 use crate::status::{StatusChange, with_milliseconds};
 
 /// How the log sink writes.
@@ -75,7 +75,8 @@ impl Sink for LogSink {
     async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
         let mut lines = Vec::with_capacity(changes.len() * 512);
         for delivery in changes {
-            self.write_line(&delivery.change, &mut lines).map_err(|error| away(format!("a line could not be made: {error}")))?;
+            self.write_line(&delivery.change, &mut lines)
+                .map_err(|error| away(format!("a line could not be made: {error}")))?;
         }
         // A pipe that nobody reads blocks; only this sink waits for it.
         let written = tokio::task::spawn_blocking(move || {

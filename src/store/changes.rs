@@ -24,7 +24,8 @@ pub(super) fn append(
     let mut body_of = None;
     for message_id in callback.ids() {
         let facts = callback.facts(message_id);
-        let Verdict::New { transition, previous, since_previous_ms } = seen::record(connection, &facts, *next_seq)? else {
+        let Verdict::New { transition, previous, since_previous_ms } = seen::record(connection, &facts, *next_seq)?
+        else {
             receipt.duplicates += 1;
             // The first one has the same id, which is made from nothing but what the two have in common.
             tracing::debug!(id = facts.event_id(), message_id, "exact duplicate, known already");

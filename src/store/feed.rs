@@ -32,7 +32,9 @@ impl Feed {
             self.latest.wait_for(|latest| *latest > after).await.map_err(|_| Error::Stopped)?;
             let page = self
                 .store
-                .read(move |connection| changes::page(connection, &changes::Query::default(), after, MAX_ENTRIES, MAX_ENTRIES, MAX_BYTES))
+                .read(move |connection| {
+                    changes::page(connection, &changes::Query::default(), after, MAX_ENTRIES, MAX_ENTRIES, MAX_BYTES)
+                })
                 .await?;
             if !page.entries.is_empty() {
                 return Ok(page.entries);

@@ -26,8 +26,14 @@ pub struct Rejected {
 }
 
 /// Keeps one more, and lets the oldest go that are over the bounds.
-pub(super) fn add(connection: &Connection, errors: &[FieldError], body: &str, received_at: Timestamp) -> rusqlite::Result<()> {
-    let errors = serde_json::to_string(errors).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+pub(super) fn add(
+    connection: &Connection,
+    errors: &[FieldError],
+    body: &str,
+    received_at: Timestamp,
+) -> rusqlite::Result<()> {
+    let errors =
+        serde_json::to_string(errors).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     connection
         .prepare_cached("INSERT INTO rejected (received_at, errors, body) VALUES (?1, ?2, ?3)")?
         .execute(params![received_at.as_millisecond(), errors, body])?;
@@ -36,7 +42,8 @@ pub(super) fn add(connection: &Connection, errors: &[FieldError], body: &str, re
         .prepare_cached("SELECT bodies > ?1 OR bytes > ?2 FROM rejected_total")?
         .query_row([MAX_BODIES, MAX_BYTES], |row| row.get(0))?
     {
-        dropped += connection.prepare_cached("DELETE FROM rejected WHERE id = (SELECT min(id) FROM rejected)")?.execute([])?;
+        dropped +=
+            connection.prepare_cached("DELETE FROM rejected WHERE id = (SELECT min(id) FROM rejected)")?.execute([])?;
     }
     if dropped > 0 {
         tracing::debug!(dropped, "the oldest rejected callbacks were let go for newer ones");

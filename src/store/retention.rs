@@ -46,9 +46,7 @@ fn end_of_slice(connection: &Connection, delivered: i64, before: i64) -> rusqlit
         .query_row([end], |row| row.get(0))
         .optional()?;
     let end = shared.flatten().map_or(end, |first| end.min(first - 1));
-    let any = connection
-        .prepare_cached("SELECT 1 FROM change WHERE seq <= ?1 LIMIT 1")?
-        .exists([end])?;
+    let any = connection.prepare_cached("SELECT 1 FROM change WHERE seq <= ?1 LIMIT 1")?.exists([end])?;
     Ok(any.then_some(end))
 }
 

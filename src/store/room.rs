@@ -27,7 +27,9 @@ impl Room {
         if full != self.full {
             self.full = full;
             match (full, short_disk) {
-                (true, true) => tracing::error!("the disk is nearly full: callbacks are answered 503 until there is room"),
+                (true, true) => {
+                    tracing::error!("the disk is nearly full: callbacks are answered 503 until there is room")
+                }
                 (true, false) => tracing::error!(
                     used,
                     max_size = self.max_bytes,

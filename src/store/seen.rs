@@ -21,11 +21,7 @@ pub(super) enum Verdict {
     /// Every fact is known already: nothing was changed.
     Duplicate,
     /// It is new, and is remembered under its sequence number.
-    New {
-        transition: Transition,
-        previous: Option<Rank>,
-        since_previous_ms: Option<i64>,
-    },
+    New { transition: Transition, previous: Option<Rank>, since_previous_ms: Option<i64> },
 }
 
 /// One change, as far as it matters to later ones.
@@ -105,7 +101,9 @@ pub(super) fn record(connection: &Connection, facts: &Facts, seq: i64) -> rusqli
     let row = params![message_id, instance_id, recipient, encode(&seen)?];
     if stored.is_some() {
         connection
-            .prepare_cached("UPDATE message SET seen = ?4 WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
+            .prepare_cached(
+                "UPDATE message SET seen = ?4 WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3",
+            )?
             .execute(row)?;
     } else {
         connection.prepare_cached("INSERT INTO message VALUES (?1, ?2, ?3, ?4)")?.execute(row)?;
@@ -147,11 +145,10 @@ pub(super) fn history(connection: &Connection, message_id: &str, limit: usize) -
 
 fn judge(seen: &[Sighting<'_>], sighting: &Sighting<'_>) -> Verdict {
     let previous = seen.iter().filter_map(|earlier| earlier.status.rank()).max();
-    let first_moment = seen.iter().filter(|earlier| earlier.status.rank() == previous).filter_map(|earlier| earlier.moment_ms).min();
-    let since_previous_ms = previous
-        .and(first_moment)
-        .zip(sighting.moment_ms)
-        .map(|(first, this)| this.saturating_sub(first));
+    let first_moment =
+        seen.iter().filter(|earlier| earlier.status.rank() == previous).filter_map(|earlier| earlier.moment_ms).min();
+    let since_previous_ms =
+        previous.and(first_moment).zip(sighting.moment_ms).map(|(first, this)| this.saturating_sub(first));
     let transition = match sighting.status.rank() {
         None => Transition::Unranked,
         rank if rank > previous => Transition::Advance,

@@ -189,7 +189,11 @@ impl Writer {
     }
 
     /// What came of each job. Any failure is the failure of all: the transaction is rolled back.
-    fn apply(&mut self, jobs: &mut [Job], places: &BTreeMap<String, i64>) -> rusqlite::Result<Vec<Result<Receipt, Error>>> {
+    fn apply(
+        &mut self,
+        jobs: &mut [Job],
+        places: &BTreeMap<String, i64>,
+    ) -> rusqlite::Result<Vec<Result<Receipt, Error>>> {
         let has_room = self.room.check(&self.connection)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut results = Vec::with_capacity(jobs.len());
@@ -203,12 +207,16 @@ impl Writer {
                     }
                     Ok(receipt)
                 }
-                Work::Add(edit) | Work::Edit(edit) => Ok(Receipt { stored: 0, duplicates: 0, edited: edit(&transaction)? }),
+                Work::Add(edit) | Work::Edit(edit) => {
+                    Ok(Receipt { stored: 0, duplicates: 0, edited: edit(&transaction)? })
+                }
             });
         }
         for (sink, cursor) in places {
             if self.stored_places.get(sink) != Some(cursor) {
-                transaction.prepare_cached("UPDATE sink SET cursor = ?2 WHERE name = ?1")?.execute(params![sink, cursor])?;
+                transaction
+                    .prepare_cached("UPDATE sink SET cursor = ?2 WHERE name = ?1")?
+                    .execute(params![sink, cursor])?;
             }
         }
         transaction.commit()?;

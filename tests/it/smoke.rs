@@ -10,9 +10,15 @@ fn the_documented_callbacks_are_answered_and_logged_in_order() {
         assert_eq!((answer.status, answer.body.as_str()), (200, r#"{"stored": 1, "duplicates": 0}"#));
     }
     let lines = receiver.changes_on_the_log(DOCUMENTED.len());
-    let seen: Vec<_> = lines.iter().map(|line| (line["status"].as_str().unwrap(), line["transition"].as_str().unwrap())).collect();
-    let expected =
-        [("SENT", "advance"), ("RECEIVED", "advance"), ("READ", "advance"), ("READ-SELF", "unranked"), ("PLAYED", "advance")];
+    let seen: Vec<_> =
+        lines.iter().map(|line| (line["status"].as_str().unwrap(), line["transition"].as_str().unwrap())).collect();
+    let expected = [
+        ("SENT", "advance"),
+        ("RECEIVED", "advance"),
+        ("READ", "advance"),
+        ("READ-SELF", "unranked"),
+        ("PLAYED", "advance"),
+    ];
     assert_eq!(seen, expected);
     assert_eq!(lines[2]["previous_status"], "RECEIVED");
     receiver.stop();

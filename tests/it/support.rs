@@ -122,7 +122,11 @@ impl Home {
     }
 }
 
-fn follow(stream: impl std::io::Read + Send + 'static, output: Arc<Mutex<String>>, lines: Option<std::sync::mpsc::Sender<String>>) {
+fn follow(
+    stream: impl std::io::Read + Send + 'static,
+    output: Arc<Mutex<String>>,
+    lines: Option<std::sync::mpsc::Sender<String>>,
+) {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let mut output = output.lock().unwrap();
@@ -213,7 +217,9 @@ impl Receiver {
                     _ => {}
                 },
                 Err(RecvTimeoutError::Timeout) => panic!("no line says that {what}; output so far:\n{}", self.output()),
-                Err(RecvTimeoutError::Disconnected) => panic!("it ended before a line said that {what}:\n{}", self.output()),
+                Err(RecvTimeoutError::Disconnected) => {
+                    panic!("it ended before a line said that {what}:\n{}", self.output())
+                }
             }
         }
     }
@@ -343,7 +349,8 @@ pub(crate) fn try_read_answer(stream: &mut TcpStream) -> std::io::Result<Answer>
     }
     let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).expect("a status code");
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().expect("a number"));
+    let length =
+        head.lines().find_map(|line| line.strip_prefix("content-length: ")).map_or(0, |n| n.parse().expect("a number"));
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
     Ok(Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() })
