@@ -200,6 +200,3 @@ impl Pause {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -338,6 +338,3 @@ impl From<store::Error> for Problem {
         })
     }
 }
-
-#[cfg(test)]
-mod tests;

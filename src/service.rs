@@ -34,11 +34,13 @@ pub const STOPS_WITHIN: Duration = Duration::from_secs(
     REQUESTS_WITHIN.as_secs() + ANSWERS_WITHIN.as_secs() + DRAINS_WITHIN.as_secs() + STORE_WITHIN.as_secs(),
 );
 
+type OnReady = Box<dyn FnOnce(&Ready) + Send>;
+
 /// The whole receiver, before it runs.
 pub struct Service {
     config: Config,
     own_sinks: Vec<(Name, Box<dyn Sink>)>,
-    on_ready: Option<Box<dyn FnOnce(&Ready) + Send>>,
+    on_ready: Option<OnReady>,
 }
 
 /// What is known once the receiver is up.

@@ -16,7 +16,6 @@ use crate::config::Config;
 pub(super) struct Healthcheck {}
 
 impl Healthcheck {
-    #[expect(clippy::unused_self, reason = "all commands are called alike")]
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let (status, body) = Client::new(config)?.ask(Method::GET, "/readyz", &[]).await?;
         if status.is_success() {

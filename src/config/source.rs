@@ -43,7 +43,7 @@ pub(crate) fn read<T: DeserializeOwned>(
             Some(index) => {
                 return Err(Error::new(
                     format!("environment variable {}", variables[index].0),
-                    error.message().to_owned(),
+                    describe(error.message()),
                 ));
             }
             None => return Err(in_file(file, text, Some(&places), &error)),
@@ -96,16 +96,28 @@ fn marked(value: DeValue<'_>, mark: usize) -> Spanned<DeValue<'_>> {
     Spanned::new(mark..mark, value)
 }
 
+/// The parser's message without the value that it quotes, which may be a secret.
+fn describe(message: &str) -> String {
+    let Some((kind, rest)) = message.split_once(": ").filter(|(kind, _)| kind.starts_with("invalid ")) else {
+        return message.to_owned();
+    };
+    let found = rest.split([' ', ',']).next().unwrap_or_default();
+    match rest.rsplit_once(", expected ") {
+        Some((_, expected)) => format!("{kind}: {found}, expected {expected}"),
+        None => message.to_owned(),
+    }
+}
+
 /// The line and the key that an error of the parser is about. Its own rendering would quote the line, and with it a secret.
 fn in_file(file: Option<(&Path, &str)>, text: &str, places: Option<&DeTable<'_>>, error: &toml::de::Error) -> Error {
     let name = file.map_or_else(|| "the configuration".to_owned(), |(path, _)| path.display().to_string());
     let Some(span) = error.span() else {
-        return Error::new(name, error.message().to_owned());
+        return Error::new(name, describe(error.message()));
     };
     let line = text[..span.start.min(text.len())].matches('\n').count() + 1;
     let key = places.map(|table| key_at(table, span.start)).filter(|key| !key.is_empty());
     let key = key.map(|key| format!(", {key}")).unwrap_or_default();
-    Error::new(format!("{name} line {line}{key}"), error.message().to_owned())
+    Error::new(format!("{name} line {line}{key}"), describe(error.message()))
 }
 
 /// The dotted path of the key whose name or value stands at this byte.

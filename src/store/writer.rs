@@ -36,6 +36,7 @@ const SLICE_PAUSE: Duration = Duration::from_millis(10);
 pub(super) type Edit = Box<dyn FnMut(&Connection) -> rusqlite::Result<usize> + Send>;
 
 /// What the writer is sent.
+#[expect(clippy::large_enum_variant, reason = "nearly every message is a job, and boxing them would cost each one")]
 pub(super) enum Message {
     /// Something to do in the next transaction.
     Job(Job),
@@ -53,6 +54,7 @@ pub(super) struct Job {
 }
 
 /// What there is to do.
+#[expect(clippy::large_enum_variant, reason = "nearly all work is a callback, and boxing them would cost each one")]
 pub(super) enum Work {
     /// Store a callback. The rejected body that it was made from, if any, goes in the same transaction.
     Accept { callback: Callback, received_at: Timestamp, rejected_id: Option<i64> },
