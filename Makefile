@@ -9,6 +9,8 @@ help: ## Say what can be made
 run: ## Build the release and serve; ARGS="..." are passed on
 	scripts/deps build
 	cargo build --release --locked
+	@echo 'Next, from another terminal in this folder: "$(BINARY) send" posts the five documented callbacks,'
+	@echo '"$(BINARY) url" prints the URL to register, and README.md says how to go on. Ctrl-C stops.'
 	$(BINARY) serve $(ARGS)
 
 test: ## Run all tests, after installing what they need

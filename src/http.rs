@@ -7,6 +7,7 @@
 mod caller;
 pub(crate) mod connection;
 pub(crate) mod problem;
+mod refusals;
 mod secret;
 
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
-use axum::extract::{RawPathParams, Request, State};
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -39,7 +40,11 @@ use crate::secret::Secret;
 use crate::store::{self, Receipt, Store};
 use connection::{Bounds, Peer};
 use problem::Problem;
+use refusals::Refusals;
 use secret::Secrets;
+
+/// How long a callback waits for its commit. Proxies give up after a minute.
+const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 
 /// The public listener.
 #[derive(Clone, Debug, Deserialize)]
@@ -195,16 +200,15 @@ struct Receiver {
     secrets: Secrets,
     store: Store,
     config: Config,
-    /// The route as it is logged: without the secret.
-    route: String,
+    refusals: Refusals,
     closing: CancellationToken,
 }
 
 /// The routes of the public listener. `closing` ends what is still being read when the service can wait no longer.
 pub(crate) fn router(config: Config, secrets: &[Secret], store: Store, closing: CancellationToken) -> Router {
     let path = config.path.clone();
-    let receiver =
-        Receiver { secrets: Secrets::new(secrets), store, route: format!("{path}/{{secret}}"), config, closing };
+    let refusals = Refusals::new(format!("{path}/{{secret}}"));
+    let receiver = Receiver { secrets: Secrets::new(secrets), store, config, refusals, closing };
     Router::new()
         .route(&path, post(receive))
         .route(&format!("{path}/"), post(receive))
@@ -227,34 +231,24 @@ impl IntoResponse for Stored {
     }
 }
 
-async fn receive(
-    State(receiver): State<Arc<Receiver>>,
-    path: RawPathParams,
-    request: Request,
-) -> Result<Stored, Problem> {
+async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Result<Stored, Problem> {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
     let caller = caller::address(peer, request.headers(), &receiver.config.trusted_proxies);
-    let in_path = path.iter().next().map(|(_, secret)| secret.to_owned());
-    let result = receiver.take(caller, in_path.as_deref(), request).await;
+    let result = receiver.take(caller, request).await;
     if let Err(problem) = &result {
-        // The path as it came has the secret in it; what is logged is the route.
-        tracing::warn!(
-            status = problem.status.as_u16(),
-            detail = problem.detail(),
-            route = receiver.route,
-            %caller,
-            "callback not taken"
-        );
+        receiver.refusals.log(problem, caller);
     }
     result
 }
 
 impl Receiver {
-    async fn take(&self, caller: IpAddr, in_path: Option<&str>, request: Request) -> Result<Stored, Problem> {
+    async fn take(&self, caller: IpAddr, request: Request) -> Result<Stored, Problem> {
         let allowed = &self.config.allow_from;
         if !allowed.is_empty() && !allowed.iter().any(|net| net.contains(&caller)) {
             return Err(Problem::new(StatusCode::FORBIDDEN, "callers from this address are not allowed"));
         }
+        // The path as it came: a router's parameters are decoded already.
+        let in_path = request.uri().path().strip_prefix(&self.config.path).and_then(|rest| rest.strip_prefix('/'));
         if self.secrets.check(in_path, request.uri().query(), request.headers()).is_none() {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "the secret is missing or wrong"));
         }
@@ -263,7 +257,7 @@ impl Receiver {
         let body = self.read(request.into_body()).await?;
         let received_at = Timestamp::now();
         let invalid = match callback::parse(&body) {
-            Ok(callback) => return Ok(Stored(self.store.accept(callback, received_at, slot).await?)),
+            Ok(callback) => return committed(self.store.accept(callback, received_at, slot)).await.map(Stored),
             Err(invalid) => invalid,
         };
         let (detail, accepted) = match &invalid {
@@ -275,7 +269,7 @@ impl Receiver {
         };
         let errors = invalid.errors().to_vec();
         let text = String::from_utf8_lossy(&body).into_owned();
-        let receipt = self.store.reject(text, errors.clone(), received_at, slot).await?;
+        let receipt = committed(self.store.reject(text, errors.clone(), received_at, slot)).await?;
         if accepted {
             return Ok(Stored(receipt));
         }
@@ -309,6 +303,15 @@ impl Receiver {
             }
             Problem::new(StatusCode::BAD_REQUEST, "the body broke off, or its chunks are malformed").and_close()
         })
+    }
+}
+
+/// Waits for the commit, but no longer than a proxy would: a disk may hang.
+async fn committed(commit: impl Future<Output = Result<Receipt, store::Error>>) -> Result<Receipt, Problem> {
+    match tokio::time::timeout(COMMIT_WITHIN, commit).await {
+        Ok(receipt) => Ok(receipt?),
+        // It may be stored all the same; then the next attempt will be told that it is known.
+        Err(_) => Err(Problem::unavailable("the store takes too long")),
     }
 }
 

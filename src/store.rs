@@ -26,6 +26,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 pub use changes::{Page, Query};
 pub use feed::Feed;
@@ -177,6 +178,7 @@ struct Inner {
     slots: Arc<Semaphore>,
     shared: Arc<Shared>,
     latest: watch::Receiver<i64>,
+    ended: CancellationToken,
     readers: Mutex<Vec<Connection>>,
     reading: Semaphore,
     tasks: Mutex<Option<(std::thread::JoinHandle<()>, JoinHandle<()>)>>,
@@ -228,6 +230,7 @@ impl Store {
         let (messages, receiver) = std::sync::mpsc::channel();
         let (latest_sender, latest) = watch::channel(last_seq);
         let (answers, batches) = mpsc::unbounded_channel();
+        let ended = CancellationToken::new();
         let writer = Writer {
             connection,
             shared: Arc::clone(&shared),
@@ -237,6 +240,7 @@ impl Store {
             room: room::Room { folder: folder.to_owned(), max_bytes: config.max_size, full: false },
             retention: config.retention,
             stored_places: places,
+            _ended: ended.clone().drop_guard(),
             failing: false,
         };
         let thread = std::thread::Builder::new()
@@ -251,6 +255,7 @@ impl Store {
                 slots: Arc::new(Semaphore::new(in_flight)),
                 shared,
                 latest,
+                ended,
                 readers: Mutex::new(Vec::new()),
                 reading: Semaphore::new(MAX_READERS),
                 tasks: Mutex::new(Some((thread, answering))),
@@ -414,8 +419,7 @@ impl Store {
 
     /// Completes when the writer has ended, whatever the reason: before [`close`](Self::close) that is a fault.
     pub async fn writer_ended(&self) {
-        let mut latest = self.inner.latest.clone();
-        while latest.changed().await.is_ok() {}
+        self.inner.ended.cancelled().await;
     }
 
     /// Commits what waits, then ends the writer. Later calls to the store get [`Error::Stopped`].

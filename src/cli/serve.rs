@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
@@ -21,6 +22,7 @@ impl Serve {
     #[expect(clippy::unused_self, reason = "all commands are called alike")]
     pub(super) fn run(self, config: Config) -> anyhow::Result<ExitCode> {
         let log = telemetry::start(&config.log);
+        raise_open_files();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(async {
             // Before anything else: as the first process of a container it would otherwise ignore them.
@@ -41,6 +43,16 @@ impl Serve {
         runtime.shutdown_timeout(Duration::from_millis(100));
         drop(log);
         result.map(|()| ExitCode::SUCCESS)
+    }
+}
+
+/// Each connection is an open file, and the usual limit of 1024 would be reached long before `limits.connections`. The hard
+/// limit is the administrator's.
+fn raise_open_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(error) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 

@@ -29,7 +29,7 @@ impl Feed {
     pub async fn next(&mut self) -> Result<Vec<Entry>, Error> {
         loop {
             let after = self.cursor;
-            self.latest.wait_for(|latest| *latest > after).await.map_err(|_| Error::Stopped)?;
+            let latest = *self.latest.wait_for(|latest| *latest > after).await.map_err(|_| Error::Stopped)?;
             let page = self
                 .store
                 .read(move |connection| {
@@ -39,8 +39,8 @@ impl Feed {
             if !page.entries.is_empty() {
                 return Ok(page.entries);
             }
-            // What was there has been erased in the meantime.
-            self.cursor = *self.latest.borrow();
+            // What was there is gone in the meantime.
+            self.done(latest);
         }
     }
 

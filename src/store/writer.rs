@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
+use tokio_util::sync::DropGuard;
 
 use super::room::Room;
 use super::{Error, Receipt, changes, rejected, retention};
@@ -88,7 +89,7 @@ pub(super) struct Shared {
     pub(super) places: Mutex<BTreeMap<String, i64>>,
     /// Whether a [`Message::Progress`] is on its way.
     pub(super) progress_sent: AtomicBool,
-    /// When the last commit succeeded, in milliseconds since the store was opened; negative while commits fail.
+    /// When the last commit succeeded, in milliseconds since the store was opened; negative while it is failing or full.
     pub(super) last_commit_ms: AtomicI64,
     /// The clock of `last_commit_ms`.
     pub(super) opened: Instant,
@@ -114,6 +115,8 @@ pub(super) struct Writer {
     pub(super) retention: Duration,
     /// What of `shared.places` is in the database.
     pub(super) stored_places: BTreeMap<String, i64>,
+    /// Dropped with the writer: cancels a token that tells that it has ended.
+    pub(super) _ended: DropGuard,
     /// Whether the last commit failed: a failure is logged when it begins and when it is over.
     pub(super) failing: bool,
 }
@@ -166,7 +169,9 @@ impl Writer {
         let results = match outcome {
             Ok(results) => {
                 self.stored_places = places;
-                self.shared.last_commit_ms.store(milliseconds(self.shared.opened), Ordering::Release);
+                // A commit that had to leave out what adds is none that shows that the store works.
+                let works = if self.room.full { -1 } else { milliseconds(self.shared.opened) };
+                self.shared.last_commit_ms.store(works, Ordering::Release);
                 if std::mem::take(&mut self.failing) {
                     tracing::info!("the store commits again");
                 }
