@@ -30,7 +30,9 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL is what makes a commit durable in WAL mode: the log is synced before COMMIT returns.
     connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -65536)?;
+    // 16 MiB: enough for the inner pages of an index of many millions. A larger one costs: at a commit after some page splits
+    // SQLite walks through all of its cache.
+    connection.pragma_update(None, "cache_size", -16384)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     for (next, step) in (1u32..).zip(STEPS).skip(version as usize) {

@@ -201,8 +201,9 @@ impl Writer {
         jobs: &mut [Job],
         places: &BTreeMap<String, i64>,
     ) -> rusqlite::Result<Vec<Result<Receipt, Error>>> {
-        let has_room = self.room.check(&self.connection)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        // Within the transaction, because each look at the database outside of one takes locks of its own.
+        let has_room = self.room.check(&transaction)?;
         let mut results = Vec::with_capacity(jobs.len());
         for job in jobs {
             results.push(match &mut job.work {
