@@ -159,8 +159,11 @@ impl Config {
             Some(url) if !matches!(url.scheme(), "http" | "https") || url.host().is_none() => {
                 Err("server.public_url: expected an https URL such as \"https://status.example.com\"".into())
             }
-            Some(url) if url.query().is_some() || url.fragment().is_some() => {
-                Err("server.public_url: expected a URL without a query or a fragment".into())
+            Some(url)
+                if [url.query(), url.fragment(), url.password()].iter().any(Option::is_some)
+                    || !url.username().is_empty() =>
+            {
+                Err("server.public_url: expected a URL without a user name, a query or a fragment".into())
             }
             _ => Ok(()),
         }

@@ -115,6 +115,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
     let mut http = http1::Builder::new()
         // The deadlines are ours.
         .header_read_timeout(None)
+        // A caller that ends its side once it has sent its request still gets the answer.
+        .half_close(true)
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(io, service);
 

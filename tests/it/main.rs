@@ -2,4 +2,5 @@
 
 mod support;
 
+mod durable;
 mod smoke;
