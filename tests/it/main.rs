@@ -3,4 +3,5 @@
 mod support;
 
 mod durable;
+mod secrets;
 mod smoke;

@@ -26,6 +26,17 @@ pub(crate) const DOCUMENTED: [&str; 5] = [
     r#"{"instanceId":"instance.id","status":"PLAYED","ids":["999999999999999999999"],"momment":1632234645000,"phoneDevice":0,"phone":"5544999999999","type":"MessageStatusCallback","isGroup":false}"#,
 ];
 
+/// The one header that a callback needs.
+pub(crate) const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
+
+/// What is answered to a callback whose one change is new.
+pub(crate) const STORED: &str = r#"{"stored": 1, "duplicates": 0}"#;
+
+/// The path of callbacks, with [`SECRET`].
+pub(crate) fn path() -> String {
+    format!("/message-status/{SECRET}")
+}
+
 /// A callback for one message: what the tests vary most.
 pub(crate) fn callback(message_id: &str, status: &str, momment: i64) -> String {
     serde_json::json!({
@@ -160,6 +171,20 @@ impl Answer {
     pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
+
+    /// The body of a refusal with this status, which must have the shape of RFC 9457.
+    pub(crate) fn problem(&self, status: u16) -> Value {
+        assert_eq!(self.status, status, "{self:?}");
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+        assert_eq!(self.header("retry-after").is_some(), status == 503, "{self:?}");
+        let problem = self.json();
+        assert_eq!(problem["status"], status);
+        for member in ["type", "title", "detail"] {
+            assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
+        }
+        assert_eq!(problem.get("errors").is_some(), status == 422, "{problem}");
+        problem
+    }
 }
 
 impl Receiver {
@@ -180,7 +205,7 @@ impl Receiver {
 
     /// Posts a body with the secret in the path.
     pub(crate) fn post(&self, body: &str) -> Answer {
-        self.post_to(&format!("/message-status/{SECRET}"), &[("content-type", "application/json")], body.as_bytes())
+        self.post_to(&path(), &JSON, body.as_bytes())
     }
 
     /// Posts a body to a path with these headers, and a `Content-Length`.
@@ -332,6 +357,35 @@ pub(crate) fn send_request(stream: &mut TcpStream, method: &str, path: &str, hea
     head.push_str("\r\n");
     // The receiver may answer and close before it has read everything: then the answer says what happened.
     let _ = stream.write_all(&[head.as_bytes(), body].concat());
+}
+
+/// Writes the lines of a request's head, and the empty one after them.
+pub(crate) fn send_head(stream: &mut TcpStream, lines: &[&str]) {
+    write(stream, format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes());
+}
+
+/// Writes all of these bytes.
+pub(crate) fn write(stream: &mut TcpStream, bytes: &[u8]) {
+    stream.write_all(bytes).expect("the receiver reads on");
+}
+
+/// All that comes until the other side closes.
+pub(crate) fn read_to_close(stream: &mut TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).expect("it closes in time, and not by a reset");
+    text
+}
+
+/// Tries until it works: for what follows by itself from what was done, without a sign.
+pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(value) = attempt() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "never: {what}");
+        std::thread::yield_now();
+    }
 }
 
 /// Reads one answer, which must have a `Content-Length`.
