@@ -3,5 +3,7 @@
 mod support;
 
 mod durable;
+mod bounds;
+mod requests;
 mod secrets;
 mod smoke;
