@@ -3,6 +3,7 @@
 mod support;
 
 mod durable;
+mod answers;
 mod bounds;
 mod requests;
 mod secrets;
