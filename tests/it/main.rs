@@ -5,6 +5,8 @@ mod support;
 mod durable;
 mod answers;
 mod bounds;
+mod forms;
 mod requests;
 mod secrets;
 mod smoke;
+mod transitions;
