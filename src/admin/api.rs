@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Admin;
 use crate::callback;
 use crate::http::problem::Problem;
-use crate::status::{Rank, Status, StatusChange};
+use crate::status::{Rank, Status, StatusChange, with_milliseconds};
 use crate::store::{self, Entry};
 
 /// The most changes in one answer.
@@ -164,9 +164,10 @@ pub(super) async fn list_rejected(
     let Query(asked) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
     let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let rejected = admin.store.list_rejected(asked.before.unwrap_or(i64::MAX), limit).await?;
-    let listed = rejected.iter().map(
-        |one| json!({ "id": one.id, "received_at": one.received_at, "bytes": one.body.len(), "errors": one.errors }),
-    );
+    let listed = rejected.iter().map(|one| {
+        let received_at = with_milliseconds(one.received_at);
+        json!({ "id": one.id, "received_at": received_at, "bytes": one.body.len(), "errors": one.errors })
+    });
     Ok(Json(listed.collect()))
 }
 

@@ -5,6 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
 use crate::callback::FieldError;
+use crate::status::with_milliseconds;
 
 /// The most bodies that are kept.
 const MAX_BODIES: i64 = 10_000;
@@ -18,11 +19,17 @@ pub struct Rejected {
     /// Its number, in the order they came.
     pub id: i64,
     /// When it came.
+    #[serde(serialize_with = "received_at")]
     pub received_at: Timestamp,
     /// What was wrong with it.
     pub errors: Vec<FieldError>,
     /// The body as it came.
     pub body: String,
+}
+
+/// As the changes have it.
+fn received_at<S: serde::Serializer>(timestamp: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&with_milliseconds(*timestamp))
 }
 
 /// Keeps one more, and lets the oldest go that are over the bounds.
