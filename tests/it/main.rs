@@ -6,6 +6,7 @@ mod durable;
 mod answers;
 mod bounds;
 mod forms;
+mod rejected;
 mod requests;
 mod secrets;
 mod smoke;
