@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
@@ -66,7 +67,8 @@ pub(super) struct Message {
 }
 
 /// `GET /api/v1/messages/{message_id}`
-pub(super) async fn message(State(admin): State<Arc<Admin>>, Path(message_id): Path<String>) -> Answer<Message> {
+pub(super) async fn message(State(admin): State<Arc<Admin>>, message_id: InPath<String>) -> Answer<Message> {
+    let message_id = read(message_id)?;
     let entries = admin.store.message(message_id.clone(), MAX_HISTORY).await?;
     if entries.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no change of this message is stored"));
@@ -123,9 +125,9 @@ pub(super) struct Changes {
 /// `GET /api/v1/changes`: in the order stored. `next` is the `after` to go on with; it has moved when nothing matched, too.
 pub(super) async fn changes(
     State(admin): State<Arc<Admin>>,
-    query: Result<Query<ChangesQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<ChangesQuery>, QueryRejection>,
 ) -> Answer<Changes> {
-    let Query(asked) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Query(asked) = query.map_err(|error| not_understood(error.body_text()))?;
     let query = store::Query { status: asked.status.map(Status::new), instance_id: asked.instance, phone: asked.phone };
     let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let page = admin.store.changes(query, asked.after, limit).await?;
@@ -159,9 +161,9 @@ pub(super) struct RejectedQuery {
 /// `GET /api/v1/rejected`: the newest first, without their bodies.
 pub(super) async fn list_rejected(
     State(admin): State<Arc<Admin>>,
-    query: Result<Query<RejectedQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<RejectedQuery>, QueryRejection>,
 ) -> Answer<Value> {
-    let Query(asked) = query.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let Query(asked) = query.map_err(|error| not_understood(error.body_text()))?;
     let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
     let rejected = admin.store.list_rejected(asked.before.unwrap_or(i64::MAX), limit).await?;
     let listed = rejected.iter().map(|one| {
@@ -172,12 +174,14 @@ pub(super) async fn list_rejected(
 }
 
 /// `GET /api/v1/rejected/{id}`: with its body.
-pub(super) async fn show_rejected(State(admin): State<Arc<Admin>>, Path(id): Path<i64>) -> Answer<store::Rejected> {
+pub(super) async fn show_rejected(State(admin): State<Arc<Admin>>, id: InPath<i64>) -> Answer<store::Rejected> {
+    let id = read(id)?;
     Ok(Json(admin.store.find_rejected(id).await?.ok_or_else(not_there)?))
 }
 
 /// `POST /api/v1/rejected/{id}/retry`: reads it anew; when it is valid now it is stored, and kept as rejected no longer.
-pub(super) async fn retry_rejected(State(admin): State<Arc<Admin>>, Path(id): Path<i64>) -> Answer<Value> {
+pub(super) async fn retry_rejected(State(admin): State<Arc<Admin>>, id: InPath<i64>) -> Answer<Value> {
+    let id = read(id)?;
     let rejected = admin.store.find_rejected(id).await?.ok_or_else(not_there)?;
     let callback = callback::parse(rejected.body.as_bytes()).map_err(|invalid| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "it is still no valid callback")
@@ -188,11 +192,23 @@ pub(super) async fn retry_rejected(State(admin): State<Arc<Admin>>, Path(id): Pa
 }
 
 /// `POST /api/v1/rejected/{id}/drop`
-pub(super) async fn drop_rejected(State(admin): State<Arc<Admin>>, Path(id): Path<i64>) -> Answer<Value> {
+pub(super) async fn drop_rejected(State(admin): State<Arc<Admin>>, id: InPath<i64>) -> Answer<Value> {
+    let id = read(id)?;
     match admin.store.drop_rejected(id).await? {
         true => Ok(Json(json!({ "dropped": 1 }))),
         false => Err(not_there()),
     }
+}
+
+/// A part of the path, or why it is none of its type: axum's own answer would be no [`Problem`].
+type InPath<T> = Result<Path<T>, PathRejection>;
+
+fn read<T>(in_path: InPath<T>) -> Result<T, Problem> {
+    in_path.map(|Path(part)| part).map_err(|error| not_understood(error.body_text()))
+}
+
+fn not_understood(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
 }
 
 fn not_there() -> Problem {
