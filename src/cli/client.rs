@@ -56,6 +56,9 @@ impl Client {
         query: &[(&str, String)],
     ) -> anyhow::Result<T> {
         let (status, body) = self.ask(method, path, query).await?;
+        if status == StatusCode::UNAUTHORIZED {
+            return Err(Usage(explain(status, &body)).into());
+        }
         if !status.is_success() {
             bail!("{}", explain(status, &body));
         }
