@@ -3,6 +3,7 @@
 mod support;
 
 mod durable;
+mod admin;
 mod answers;
 mod bounds;
 mod forms;

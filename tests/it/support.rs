@@ -140,7 +140,7 @@ fn follow(
 ) {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            let mut output = output.lock().unwrap();
+            let mut output = output.lock().expect("nobody panics with it");
             output.push_str(&line);
             output.push('\n');
             drop(output);
@@ -256,7 +256,7 @@ impl Receiver {
 
     /// All that it has printed so far, on both streams.
     pub(crate) fn output(&self) -> String {
-        self.output.lock().unwrap().clone()
+        self.output.lock().expect("nobody panics with it").clone()
     }
 
     /// Every stored change, by the operator's API.
