@@ -2,10 +2,10 @@
 
 mod support;
 
-mod durable;
 mod admin;
 mod answers;
 mod bounds;
+mod durable;
 mod forms;
 mod rejected;
 mod requests;
