@@ -28,6 +28,7 @@ use crate::store::Store;
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where it listens.
+    #[serde(deserialize_with = "crate::config::units::address")]
     pub listen: SocketAddr,
     /// What a caller has to present as `Authorization: Bearer`; needed when it listens on anything but loopback.
     pub token: Option<Secret>,

@@ -51,19 +51,23 @@ const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where it listens; a TLS proxy stands in front.
+    #[serde(deserialize_with = "units::address")]
     pub listen: SocketAddr,
     /// The callback's path, without the secret.
     #[serde(deserialize_with = "path")]
     pub path: String,
     /// How the world reaches it: what is registered at Plugchat.
+    #[serde(deserialize_with = "units::optional_url")]
     pub public_url: Option<Url>,
     /// The secrets that are accepted, the first one being registered; several during a rotation.
     pub secrets: Vec<Secret>,
     /// The same from a file, one a line.
     pub secrets_file: Option<PathBuf>,
     /// Who may call; empty: anyone with the secret.
+    #[serde(deserialize_with = "units::networks")]
     pub allow_from: Vec<IpNet>,
     /// The proxies whose `X-Forwarded-For` is believed.
+    #[serde(deserialize_with = "units::networks")]
     pub trusted_proxies: Vec<IpNet>,
     /// What becomes of callbacks of another type.
     pub other_types: OtherTypes,

@@ -16,6 +16,7 @@ pub struct Config {
     /// The same from a file.
     pub token_file: Option<PathBuf>,
     /// Where webhooks are registered.
+    #[serde(deserialize_with = "crate::config::units::url")]
     pub endpoint: Url,
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
@@ -46,8 +47,10 @@ impl TryFrom<String> for Level {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        // A word that is no level would be taken for a target, and silence all others.
+        let is_level = |part: &str| part.contains('=') || part.parse::<LevelFilter>().is_ok();
         match EnvFilter::builder().parse(&text) {
-            Ok(_) if !text.trim().is_empty() => Ok(Self(text)),
+            Ok(_) if text.split(',').all(|part| is_level(part.trim())) => Ok(Self(text)),
             _ => Err(
                 "expected error, warn, info, debug or trace, or a list such as \"info,plugchat_receiver::http=debug\""
                     .into(),

@@ -20,12 +20,13 @@ pub(crate) fn read<T: DeserializeOwned>(
 ) -> Result<T, Error> {
     let text = file.map_or("", |(_, text)| text);
     let variables: Vec<_> = variables.iter().filter(|(name, _)| name.starts_with(PREFIX)).collect();
-    let mut as_text = vec![false; variables.len()];
+    // Why a value didn't fit as TOML; it is then tried as text.
+    let mut misfits: Vec<Option<String>> = vec![None; variables.len()];
     loop {
         let mut table = DeTable::parse(text).map_err(|error| in_file(file, text, None, &error))?;
         for (index, (name, value)) in variables.iter().enumerate() {
             let value = match DeValue::parse(value) {
-                Ok(value) if !as_text[index] => value.into_inner(),
+                Ok(value) if misfits[index].is_none() => value.into_inner(),
                 _ => DeValue::String(value.as_str().into()),
             };
             // A span beyond the file's end says which variable an error is about.
@@ -38,14 +39,13 @@ pub(crate) fn read<T: DeserializeOwned>(
         };
         let variable = error.span().and_then(|span| span.start.checked_sub(text.len() + 1));
         match variable {
-            // Text that looks like a number or a boolean, where text is wanted.
-            Some(index) if !as_text[index] => as_text[index] = true,
-            Some(index) => {
-                return Err(Error::new(
-                    format!("environment variable {}", variables[index].0),
-                    describe(error.message()),
-                ));
-            }
+            Some(index) => match misfits[index].take() {
+                // It may be text that looks like a number or a boolean, where text is wanted.
+                None => misfits[index] = Some(describe(error.message())),
+                Some(misfit) => {
+                    return Err(Error::new(format!("environment variable {}", variables[index].0), misfit));
+                }
+            },
             None => return Err(in_file(file, text, Some(&places), &error)),
         }
     }
@@ -103,8 +103,19 @@ fn describe(message: &str) -> String {
     };
     let found = rest.split([' ', ',']).next().unwrap_or_default();
     match rest.rsplit_once(", expected ") {
-        Some((_, expected)) => format!("{kind}: {found}, expected {expected}"),
+        Some((_, expected)) => format!("{kind}: {found}, expected {}", in_toml(expected)),
         None => message.to_owned(),
+    }
+}
+
+/// What Rust's types are called in the configuration.
+fn in_toml(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "a list",
+        "a boolean" => "true or false",
+        // Of what kind, its key says.
+        expected if expected.starts_with("struct ") || expected == "a map" => "a table",
+        expected => expected,
     }
 }
 

@@ -1,4 +1,4 @@
-//! How durations and sizes are written in the configuration.
+//! How values are written in the configuration, and what is said of those that are not: what was expected.
 
 /// Durations as `"30s"`, `"10m"`, `"30d"`.
 pub(crate) mod duration {
@@ -35,10 +35,36 @@ pub(crate) mod size {
 
 /// Counts of at least one.
 pub(crate) fn count<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
-    use serde::Deserialize as _;
-    let count = std::num::NonZeroUsize::deserialize(deserializer)?;
-    if count.get() > 1_000_000 {
-        return Err(serde::de::Error::custom("is more than 1000000"));
-    }
-    Ok(count.get())
+    use serde::{Deserialize as _, de::Error as _};
+    const MAX: usize = 1_000_000;
+    let count = usize::deserialize(deserializer).ok().filter(|count| (1..=MAX).contains(count));
+    count.ok_or_else(|| D::Error::custom(format!("not a count, expected a whole number from 1 to {MAX}")))
+}
+
+/// Addresses to listen on.
+pub(crate) fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<std::net::SocketAddr, D::Error> {
+    use serde::{Deserialize as _, de::Error as _};
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|_| D::Error::custom("not an IP address and a port, expected such as \"127.0.0.1:8080\""))
+}
+
+/// Lists of networks.
+pub(crate) fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<ipnet::IpNet>, D::Error> {
+    use serde::{Deserialize as _, de::Error as _};
+    let expected = || D::Error::custom("not a network, expected such as \"203.0.113.0/24\" or \"203.0.113.7/32\"");
+    Vec::<String>::deserialize(deserializer)?.iter().map(|text| text.parse().map_err(|_| expected())).collect()
+}
+
+/// URLs.
+pub(crate) fn url<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<url::Url, D::Error> {
+    use serde::{Deserialize as _, de::Error as _};
+    let text = String::deserialize(deserializer)?;
+    text.parse().map_err(|error| {
+        D::Error::custom(format!("not a URL ({error}), expected such as \"https://status.example.com\""))
+    })
+}
+
+/// URLs that may be left out.
+pub(crate) fn optional_url<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<url::Url>, D::Error> {
+    url(deserializer).map(Some)
 }
