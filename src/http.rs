@@ -34,7 +34,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use url::Url;
 
 use crate::callback::{self, Invalid};
-use crate::config::units;
+use crate::config::{self, units};
 use crate::keyfile;
 use crate::secret::Secret;
 use crate::store::{self, Receipt, Store};
@@ -176,7 +176,7 @@ impl Config {
     /// The secrets that are accepted. Without one configured, the one in the store's folder, which is made when it isn't there.
     pub(crate) fn load_secrets(&self, folder: &Path) -> anyhow::Result<Vec<Secret>> {
         if let Some(file) = &self.secrets_file {
-            return Secret::read_all(file).map_err(|error| anyhow::anyhow!("server.secrets_file: {error}"));
+            return Ok(Secret::read_all(file).map_err(|error| config::Error::new("server.secrets_file", error))?);
         }
         if self.secrets.is_empty() {
             return Ok(vec![keyfile::read_or_make(&folder.join("secret"))?]);

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::admin::{self, Admin};
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::dispatch::{Drain, Standing};
 use crate::http::{self, connection};
 use crate::sink::{self, Name, Sink};
@@ -109,7 +109,7 @@ impl Service {
         let admin = Arc::new(Admin {
             store: store.clone(),
             sinks: standings,
-            token: config.admin.load_token().map_err(anyhow::Error::msg)?,
+            token: config.admin.load_token().map_err(|error| config::Error::new("the configuration", error))?,
             stopping: AtomicBool::new(false),
         });
         let ready = Ready {
