@@ -78,10 +78,14 @@ impl Home {
     /// A folder with a configuration: listeners on free ports and [`SECRET`], and `extra` TOML after that. An extra that begins with
     /// a bare key adds to `[server]`.
     pub(crate) fn new(extra: &str) -> Self {
-        let folder = tempfile::tempdir().expect("a temporary folder can be made");
-        let home = Self { folder };
+        let home = Self::bare();
         home.configure(extra);
         home
+    }
+
+    /// A folder with nothing in it.
+    pub(crate) fn bare() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder can be made") }
     }
 
     /// Writes the configuration anew.
@@ -105,7 +109,10 @@ impl Home {
     /// A command of the program, run here.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
-        command.arg("--config").arg(self.config()).args(arguments).current_dir(self.folder.path());
+        if self.config().exists() {
+            command.arg("--config").arg(self.config());
+        }
+        command.args(arguments).current_dir(self.folder.path());
         command
     }
 
@@ -307,8 +314,7 @@ impl Receiver {
     }
 
     fn into_home(mut self) -> Home {
-        let empty = Home { folder: tempfile::tempdir().expect("a temporary folder can be made") };
-        std::mem::replace(&mut self.home, empty)
+        std::mem::replace(&mut self.home, Home::bare())
     }
 }
 
