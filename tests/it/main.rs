@@ -5,6 +5,7 @@ mod support;
 mod admin;
 mod answers;
 mod bounds;
+mod canary;
 mod commands;
 mod configuration;
 mod durable;

@@ -314,7 +314,8 @@ impl Receiver {
     }
 
     fn into_home(mut self) -> Home {
-        std::mem::replace(&mut self.home, Home::bare())
+        let empty = Home { folder: tempfile::tempdir().expect("a temporary folder can be made") };
+        std::mem::replace(&mut self.home, empty)
     }
 }
 
