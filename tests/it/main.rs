@@ -10,6 +10,7 @@ mod commands;
 mod configuration;
 mod durable;
 mod forms;
+mod kills;
 mod rejected;
 mod requests;
 mod secrets;

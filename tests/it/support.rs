@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver as Lines, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -66,7 +66,25 @@ pub(crate) struct Receiver {
     pub(crate) admin: SocketAddr,
     lines: Lines<String>,
     output: Arc<Mutex<String>>,
+    reading: Arc<Reading>,
     home: Home,
+}
+
+/// Whether a receiver's standard output is read: a pipe that nobody reads fills up and blocks its writer.
+struct Reading {
+    goes_on: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl Reading {
+    fn set(&self, goes_on: bool) {
+        *self.goes_on.lock().unwrap() = goes_on;
+        self.changed.notify_all();
+    }
+
+    fn wait(&self) {
+        drop(self.changed.wait_while(self.goes_on.lock().unwrap(), |goes_on| !*goes_on).unwrap());
+    }
 }
 
 /// The folder of a receiver: its configuration and its store. It outlives a receiver that is started again.
@@ -129,10 +147,11 @@ impl Home {
         let mut child = command.spawn().expect("the program starts");
         let output = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = channel();
-        follow(child.stdout.take().expect("piped"), Arc::clone(&output), Some(sender));
+        let reading = Arc::new(Reading { goes_on: Mutex::new(true), changed: Condvar::new() });
+        follow(child.stdout.take().expect("piped"), Arc::clone(&output), Some((sender, Arc::clone(&reading))));
         follow(child.stderr.take().expect("piped"), Arc::clone(&output), None);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
-        let mut receiver = Receiver { child, address: nowhere, admin: nowhere, lines, output, home: self };
+        let mut receiver = Receiver { child, address: nowhere, admin: nowhere, lines, output, reading, home: self };
         let line = receiver.wait_for_line("it listens", |line| line["message"] == "receiving callbacks");
         receiver.address = line["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
         receiver.admin = line["admin"].as_str().and_then(|text| text.parse().ok()).expect("an address");
@@ -143,15 +162,20 @@ impl Home {
 fn follow(
     stream: impl std::io::Read + Send + 'static,
     output: Arc<Mutex<String>>,
-    lines: Option<std::sync::mpsc::Sender<String>>,
+    lines: Option<(std::sync::mpsc::Sender<String>, Arc<Reading>)>,
 ) {
     std::thread::spawn(move || {
-        for line in BufReader::new(stream).lines().map_while(Result::ok) {
-            let mut output = output.lock().expect("nobody panics with it");
+        let mut stream = BufReader::new(stream).lines();
+        loop {
+            if let Some((_, reading)) = &lines {
+                reading.wait();
+            }
+            let Some(Ok(line)) = stream.next() else { break };
+            let mut output = output.lock().unwrap();
             output.push_str(&line);
             output.push('\n');
             drop(output);
-            if let Some(lines) = &lines {
+            if let Some((lines, _)) = &lines {
                 // The test may be done with the receiver already.
                 let _ = lines.send(line);
             }
@@ -313,6 +337,31 @@ impl Receiver {
         }
     }
 
+    /// Sends a signal, waits for the end, and reads standard output to its end.
+    pub(crate) fn end(mut self, signal_name: &str) -> Ended {
+        signal(self.pid(), signal_name);
+        let status = self.wait();
+        self.go_on_reading();
+        let deadline = Instant::now() + PATIENCE;
+        while let Err(RecvTimeoutError::Timeout) | Ok(_) =
+            self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
+            assert!(Instant::now() < deadline, "its standard output does not end");
+        }
+        let output = self.output();
+        Ended { status, output, home: self.into_home() }
+    }
+
+    /// Reads its standard output no further: when the pipe is full, whatever writes to it blocks.
+    pub(crate) fn stop_reading(&self) {
+        self.reading.set(false);
+    }
+
+    /// Reads its standard output again.
+    pub(crate) fn go_on_reading(&self) {
+        self.reading.set(true);
+    }
+
     fn into_home(mut self) -> Home {
         let empty = Home { folder: tempfile::tempdir().expect("a temporary folder can be made") };
         std::mem::replace(&mut self.home, empty)
@@ -324,6 +373,33 @@ impl Drop for Receiver {
         // It may have ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        // Nothing is left to wait for, so its reader ends too.
+        self.go_on_reading();
+    }
+}
+
+/// What is left of a receiver that has ended.
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    /// All that it printed, on both streams.
+    pub(crate) output: String,
+    pub(crate) home: Home,
+}
+
+impl Ended {
+    /// The log sinks' lines. One that was torn by the end is not among them.
+    pub(crate) fn changes_on_the_log(&self) -> Vec<Value> {
+        let lines = self.output.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        lines.filter(|line| line["target"] == "status").collect()
+    }
+}
+
+/// Waits for a condition that comes true.
+pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "in vain for this: {what}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
