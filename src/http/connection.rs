@@ -8,13 +8,14 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
@@ -29,6 +30,10 @@ use super::problem::Problem;
 
 /// How many callers at a time are told that there are too many; more are hung up on.
 const MAX_TURNED_AWAY: usize = 64;
+
+/// How long after a stop connections are still taken, and quiet ones still listened to: what a caller sent before the stop may
+/// not have been seen yet, and closing on it would lose it.
+const QUIET_AFTER_STOP: Duration = Duration::from_millis(100);
 
 /// How long a request whose headers are half here may go on when the service stops.
 const HEADERS_AFTER_STOP: Duration = Duration::from_secs(1);
@@ -56,16 +61,21 @@ pub(crate) struct Bounds {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Accepts connections until `stop`, then lets those that have a request finish it. Returns when all are closed.
+/// Accepts connections until a moment after `stop`, then lets those that have a request finish it. Returns when all are closed.
 pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     let connections = Arc::new(Semaphore::new(bounds.connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
     let tasks = TaskTracker::new();
+    let mut stopped = pin!(async {
+        stop.cancelled().await;
+        tokio::time::sleep(QUIET_AFTER_STOP).await;
+    });
     loop {
         let accepted = tokio::select! {
+            // Whoever waits is let in before the door closes.
             biased;
-            () = stop.cancelled() => break,
             accepted = listener.accept() => accepted,
+            () = &mut stopped => break,
         };
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
@@ -107,9 +117,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
         request.extensions_mut().insert(Peer(peer));
         // Boxed, so that the connection can be taken apart when a deadline passes.
         Box::pin(async move {
-            let response = router.oneshot(request).await;
+            let mut response = router.oneshot(request).await.map_err(|never: Infallible| never)?;
             phase.enter(Step::Idle);
-            response.map_err(|never: Infallible| never)
+            if phase.is_last() {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response)
         })
     });
     let mut http = http1::Builder::new()
@@ -126,7 +139,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
     let end = poll_fn(|cx| {
         if stopping.is_none() && stopped.as_mut().poll(cx).is_ready() {
             stopping = Some(Instant::now());
-            Pin::new(&mut http).graceful_shutdown();
+            // Not hyper's graceful shutdown: that closes an idle connection without looking whether a request has come.
+            phase.make_last();
         }
         // An error here is the caller's: it hung up, or did not speak HTTP, and then hyper has answered 400.
         if http.poll_without_shutdown(cx).is_ready() {
@@ -161,7 +175,7 @@ fn poll_deadline(
             // The body has a deadline of its own, and the store answers in its own time.
             (Step::Request, _) => return Poll::Pending,
             (Step::Head, Some(stopped)) => (since + bounds.header_timeout).min(stopped + HEADERS_AFTER_STOP),
-            (Step::New | Step::Idle, Some(stopped)) => stopped,
+            (Step::New | Step::Idle, Some(stopped)) => since.max(stopped) + QUIET_AFTER_STOP,
             (Step::New | Step::Head, None) => since + bounds.header_timeout,
             (Step::Idle, None) => since + bounds.idle_timeout,
         };
@@ -208,19 +222,31 @@ enum Step {
 }
 
 /// The step, and since when. Only the connection's own task uses it, so the lock is never waited for.
-struct Phase(Mutex<(Step, Instant)>);
+struct Phase {
+    step: Mutex<(Step, Instant)>,
+    /// Whether the request in hand is the connection's last.
+    last: AtomicBool,
+}
 
 impl Phase {
     fn new() -> Self {
-        Self(Mutex::new((Step::New, Instant::now())))
+        Self { step: Mutex::new((Step::New, Instant::now())), last: AtomicBool::new(false) }
     }
 
     fn get(&self) -> (Step, Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, step: Step) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (step, Instant::now());
+        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = (step, Instant::now());
+    }
+
+    fn make_last(&self) {
+        self.last.store(true, Ordering::Relaxed);
+    }
+
+    fn is_last(&self) -> bool {
+        self.last.load(Ordering::Relaxed)
     }
 
     fn bytes_came(&self) {
