@@ -18,7 +18,7 @@ use crate::sink::{self, Name, Sink};
 use crate::store::{Start, Store};
 
 /// How long requests in flight may take to end when the service stops; what is still being read then is answered 503.
-const REQUESTS_WITHIN: Duration = Duration::from_secs(5);
+const REQUESTS_WITHIN: Duration = Duration::from_secs(4);
 
 /// How long after that their answers may take to be written.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -29,9 +29,16 @@ const DRAINS_WITHIN: Duration = Duration::from_secs(2);
 /// How long the writer may take to commit what waits.
 const STORE_WITHIN: Duration = Duration::from_secs(1);
 
-/// The longest that stopping takes: less than the ten seconds after which container engines kill.
+/// How long the log may take to be written out after all that.
+pub(crate) const LOG_WITHIN: Duration = Duration::from_secs(1);
+
+/// The longest that stopping takes, to the end of the process: less than the ten seconds after which container engines kill.
 pub const STOPS_WITHIN: Duration = Duration::from_secs(
-    REQUESTS_WITHIN.as_secs() + ANSWERS_WITHIN.as_secs() + DRAINS_WITHIN.as_secs() + STORE_WITHIN.as_secs(),
+    REQUESTS_WITHIN.as_secs()
+        + ANSWERS_WITHIN.as_secs()
+        + DRAINS_WITHIN.as_secs()
+        + STORE_WITHIN.as_secs()
+        + LOG_WITHIN.as_secs(),
 );
 
 type OnReady = Box<dyn FnOnce(&Ready) + Send>;

@@ -1,6 +1,7 @@
 //! The program's own log, on standard output: what happened, to what, and what follows.
 
 use std::io::IsTerminal as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -72,7 +73,7 @@ impl Config {
     }
 }
 
-/// Starts the log. Lines are written until the guard is dropped; then what waits is written out.
+/// Starts the log. Lines are written until [`end`].
 ///
 /// Writing never blocks the program: when nobody reads standard output, lines of the program's own log are lost, and callbacks are
 /// taken all the same. (The log sink waits, and loses nothing.)
@@ -93,6 +94,21 @@ pub fn start(config: &Config) -> WorkerGuard {
     }
     log_panics();
     guard
+}
+
+/// Ends the log: what waits is written out, but for what takes longer than `within` because nobody reads standard output.
+pub fn end(log: WorkerGuard, within: Duration) {
+    let (sender, ended) = std::sync::mpsc::channel::<()>();
+    // On a thread, because it may never end: when the queue is full as well, the guard complains on standard output itself.
+    // The process ends without it.
+    let ending = std::thread::Builder::new().name("log-end".into()).spawn(move || {
+        drop(log);
+        drop(sender);
+    });
+    if ending.is_ok() {
+        // Either way it is over now.
+        let _ = ended.recv_timeout(within);
+    }
 }
 
 /// A panic goes to the log, with its place and without its message, which might have data in it.

@@ -10,8 +10,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
 use crate::config::Config;
-use crate::service::{Ready, Service};
+use crate::service::{self, Ready, Service};
 use crate::telemetry;
+
+/// How long what still runs after the service may take to end.
+const LEFTOVERS_WITHIN: Duration = Duration::from_millis(100);
 
 /// Receive callbacks and deliver status changes until SIGTERM or SIGINT
 #[derive(Debug, clap::Args)]
@@ -40,8 +43,8 @@ impl Serve {
                 .await
         });
         // A log sink may still be writing to a pipe that nobody reads: its lines come again at the next start.
-        runtime.shutdown_timeout(Duration::from_millis(100));
-        drop(log);
+        runtime.shutdown_timeout(LEFTOVERS_WITHIN);
+        telemetry::end(log, service::LOG_WITHIN.saturating_sub(LEFTOVERS_WITHIN));
         result.map(|()| ExitCode::SUCCESS)
     }
 }
