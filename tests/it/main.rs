@@ -16,4 +16,5 @@ mod requests;
 mod secrets;
 mod smoke;
 mod starting;
+mod stopping;
 mod transitions;

@@ -338,8 +338,13 @@ impl Receiver {
     }
 
     /// Sends a signal, waits for the end, and reads standard output to its end.
-    pub(crate) fn end(mut self, signal_name: &str) -> Ended {
+    pub(crate) fn end(self, signal_name: &str) -> Ended {
         signal(self.pid(), signal_name);
+        self.ended()
+    }
+
+    /// Waits for the end, and reads standard output to its end.
+    pub(crate) fn ended(mut self) -> Ended {
         let status = self.wait();
         self.go_on_reading();
         let deadline = Instant::now() + PATIENCE;
