@@ -146,8 +146,7 @@ fn what_was_sent_before_the_signal_is_answered_on_new_and_on_kept_connections() 
 fn half_sent_requests_idle_connections_and_an_unread_log_do_not_hold_a_stop_up() {
     for signal_name in ["TERM", "INT"] {
         let receiver = Receiver::start("");
-        receiver.stop_reading();
-        let posted = fill_the_pipe(&receiver);
+        let posted = receiver.block_the_log();
 
         let mut idle = connect(receiver.address);
         send_request(&mut idle, "POST", &path(), &JSON, callback("idle", "SENT", 1_632_234_645_000).as_bytes());
@@ -207,17 +206,6 @@ fn half_sent(address: SocketAddr, body: &str) -> TcpStream {
     stream
 }
 
-/// Posts until the log sink waits for somebody to read; how many changes that took.
-fn fill_the_pipe(receiver: &Receiver) -> usize {
-    let ids: Vec<String> = (0..500).map(|n| format!("filler-{n}")).collect();
-    let body = serde_json::json!({
-        "instanceId": "instance.id", "status": "SENT", "ids": ids, "momment": 1_632_234_645_000_i64, "phoneDevice": 0,
-        "phone": "5544999999999", "type": "MessageStatusCallback", "isGroup": false
-    });
-    assert_eq!(receiver.post(&body.to_string()).status, 200);
-    ids.len()
-}
-
 fn ids(lines: &[serde_json::Value]) -> BTreeSet<String> {
     lines.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect()
 }
@@ -225,11 +213,10 @@ fn ids(lines: &[serde_json::Value]) -> BTreeSet<String> {
 #[test]
 fn an_unread_log_that_is_full_to_the_last_line_does_not_hold_a_stop_up() {
     let receiver = Receiver::start("[log]\nlevel = \"debug\"");
-    receiver.stop_reading();
-    fill_the_pipe(&receiver);
+    receiver.block_the_log();
     // More lines of the program's own log than wait in memory: each duplicate is one.
     for _ in 0..30 {
-        fill_the_pipe(&receiver);
+        receiver.block_the_log();
     }
     let signalled = Instant::now();
     let ended = receiver.end("TERM");

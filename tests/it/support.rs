@@ -14,6 +14,9 @@ use tempfile::TempDir;
 /// How long anything may take that does happen. No test waits this long unless it fails.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How many lines of the log sink are more than a pipe holds, and still one batch.
+const BLOCKING: usize = 500;
+
 /// The secret of every receiver here, unless its configuration has another.
 pub(crate) const SECRET: &str = "canary-secret-6f1c2b7d90";
 
@@ -141,6 +144,15 @@ impl Home {
 
     /// Likewise, with a last word on the process.
     pub(crate) fn start_with(self, prepare: impl FnOnce(&mut Command)) -> Receiver {
+        self.try_start_with(prepare).unwrap_or_else(|ended| panic!("it ended before it listened:\n{}", ended.output))
+    }
+
+    /// Starts the receiver and waits until it listens, or has ended.
+    pub(crate) fn try_start(self) -> Result<Receiver, Ended> {
+        self.try_start_with(|_| {})
+    }
+
+    fn try_start_with(self, prepare: impl FnOnce(&mut Command)) -> Result<Receiver, Ended> {
         let mut command = self.command(&["serve"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         prepare(&mut command);
@@ -148,26 +160,32 @@ impl Home {
         let output = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = channel();
         let reading = Arc::new(Reading { goes_on: Mutex::new(true), changed: Condvar::new() });
-        follow(child.stdout.take().expect("piped"), Arc::clone(&output), Some((sender, Arc::clone(&reading))));
-        follow(child.stderr.take().expect("piped"), Arc::clone(&output), None);
+        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        // Both have a sender, so that the lines end when both streams have.
+        follow(stdout, Arc::clone(&output), sender.clone(), Some(Arc::clone(&reading)));
+        follow(stderr, Arc::clone(&output), sender, None);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut receiver = Receiver { child, address: nowhere, admin: nowhere, lines, output, reading, home: self };
-        let line = receiver.wait_for_line("it listens", |line| line["message"] == "receiving callbacks");
+        let Some(line) = receiver.find_line("it listens", |line| line["message"] == "receiving callbacks") else {
+            return Err(receiver.ended());
+        };
         receiver.address = line["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
         receiver.admin = line["admin"].as_str().and_then(|text| text.parse().ok()).expect("an address");
-        receiver
+        Ok(receiver)
     }
 }
 
+/// Keeps what a stream says; `reading` makes it the one whose lines are waited for.
 fn follow(
     stream: impl std::io::Read + Send + 'static,
     output: Arc<Mutex<String>>,
-    lines: Option<(std::sync::mpsc::Sender<String>, Arc<Reading>)>,
+    lines: std::sync::mpsc::Sender<String>,
+    reading: Option<Arc<Reading>>,
 ) {
     std::thread::spawn(move || {
         let mut stream = BufReader::new(stream).lines();
         loop {
-            if let Some((_, reading)) = &lines {
+            if let Some(reading) = &reading {
                 reading.wait();
             }
             let Some(Ok(line)) = stream.next() else { break };
@@ -175,7 +193,7 @@ fn follow(
             output.push_str(&line);
             output.push('\n');
             drop(output);
-            if let Some((lines, _)) = &lines {
+            if reading.is_some() {
                 // The test may be done with the receiver already.
                 let _ = lines.send(line);
             }
@@ -265,17 +283,21 @@ impl Receiver {
 
     /// The next line on standard output that fits, as JSON; lines before it are skipped.
     pub(crate) fn wait_for_line(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Value {
+        self.find_line(what, fits)
+            .unwrap_or_else(|| panic!("it ended before a line said that {what}:\n{}", self.output()))
+    }
+
+    /// Likewise; `None` when it ends before that.
+    fn find_line(&self, what: &str, fits: impl Fn(&Value) -> bool) -> Option<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(line) => match serde_json::from_str(&line) {
-                    Ok(line) if fits(&line) => return line,
+                    Ok(line) if fits(&line) => return Some(line),
                     _ => {}
                 },
                 Err(RecvTimeoutError::Timeout) => panic!("no line says that {what}; output so far:\n{}", self.output()),
-                Err(RecvTimeoutError::Disconnected) => {
-                    panic!("it ended before a line said that {what}:\n{}", self.output())
-                }
+                Err(RecvTimeoutError::Disconnected) => return None,
             }
         }
     }
@@ -355,6 +377,19 @@ impl Receiver {
         }
         let output = self.output();
         Ended { status, output, home: self.into_home() }
+    }
+
+    /// Reads its standard output no further, and makes the log sink notice: it waits for somebody to read. How many changes that
+    /// took: one batch of a sink, and more than a pipe holds, so none of them counts as delivered.
+    pub(crate) fn block_the_log(&self) -> usize {
+        self.stop_reading();
+        let ids: Vec<String> = (0..BLOCKING).map(|n| format!("filler-{n}")).collect();
+        let body = serde_json::json!({
+            "instanceId": "instance.id", "status": "SENT", "ids": ids, "momment": 1_632_234_645_000_i64, "phoneDevice": 0,
+            "phone": "5544999999999", "type": "MessageStatusCallback", "isGroup": false
+        });
+        assert_eq!(self.post(&body.to_string()).status, 200);
+        BLOCKING
     }
 
     /// Reads its standard output no further: when the pipe is full, whatever writes to it blocks.
