@@ -291,8 +291,9 @@ impl Store {
         received_at: Timestamp,
         slot: Slot,
     ) -> Result<Receipt, Error> {
+        let bytes = body.len();
         let add: Edit = Box::new(move |connection| rejected::add(connection, &errors, &body, received_at).map(|()| 1));
-        self.submit(Work::Add(add), slot).await
+        self.submit(Work::Add(add, bytes), slot).await
     }
 
     /// Stores the callback that a rejected body turned out to be, and lets the body go, in one transaction. Its changes keep the
@@ -329,7 +330,7 @@ impl Store {
             return Ok(());
         }
         let touch: Edit = Box::new(|connection| connection.execute("UPDATE last_seq SET seq = seq", []));
-        self.submit(Work::Add(touch), self.admit()?).await.map(drop)
+        self.submit(Work::Add(touch, 0), self.admit()?).await.map(drop)
     }
 
     async fn submit(&self, work: Work, Slot(slot): Slot) -> Result<Receipt, Error> {

@@ -10,6 +10,9 @@ const RESERVE: u64 = 16 << 20;
 /// On a small disk, this part of it is left alone instead.
 const RESERVE_PART: u64 = 8;
 
+/// Less room than this is none: the largest callback would not fit, unless larger ones than usual are configured.
+const FULL_BELOW: u64 = 64 << 10;
+
 /// Looks at the store's size and at the disk's.
 pub(super) struct Room {
     pub(super) folder: PathBuf,
@@ -19,45 +22,70 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Whether anything may be added.
-    pub(super) fn check(&mut self, connection: &Connection) -> rusqlite::Result<bool> {
-        let used = used_bytes(connection)?;
-        let short_disk = self.disk_is_short();
-        let full = used >= self.max_bytes || short_disk;
+    /// How many bytes may be added, about.
+    pub(super) fn left_bytes(&mut self, connection: &Connection) -> rusqlite::Result<u64> {
+        let size = Size::of(connection)?;
+        let in_cap = self.max_bytes.saturating_sub(size.used());
+        // What is added is written twice: to the write-ahead log and to the database.
+        let on_disk = self.disk_left_bytes(&size, 1).map_or(u64::MAX, |left| left / 2);
+        let left = in_cap.min(on_disk);
+        let full = left < FULL_BELOW;
         if full != self.full {
             self.full = full;
-            match (full, short_disk) {
+            match (full, on_disk < in_cap) {
                 (true, true) => {
                     tracing::error!("the disk is nearly full: callbacks are answered 503 until there is room")
                 }
                 (true, false) => tracing::error!(
-                    used,
+                    used = size.used(),
                     max_size = self.max_bytes,
                     "the store has reached its cap with changes that sinks still have to deliver: callbacks are answered 503 until there is room"
                 ),
                 _ => tracing::info!("there is room in the store again"),
             }
         }
-        Ok(!full)
+        Ok(if full { 0 } else { left })
     }
 
-    /// Whether the oldest delivered changes have to go to make room: from nine tenths of the cap on.
+    /// Whether the oldest delivered changes have to go to make room: from nine tenths of the cap on, or when the disk has no more
+    /// than twice what is left alone.
     pub(super) fn is_short(&self, connection: &Connection) -> rusqlite::Result<bool> {
-        Ok(used_bytes(connection)? >= self.max_bytes / 10 * 9)
+        let size = Size::of(connection)?;
+        Ok(size.used() >= self.max_bytes / 10 * 9 || self.disk_left_bytes(&size, 2) == Some(0))
     }
 
-    fn disk_is_short(&self) -> bool {
-        // Where the file system can't be asked, a failing commit tells.
-        rustix::fs::statvfs(&self.folder).is_ok_and(|disk| {
-            let reserve = RESERVE.min(disk.f_blocks * disk.f_frsize / RESERVE_PART);
-            disk.f_bavail * disk.f_frsize < reserve
-        })
+    /// What the disk has for the store above so many times what is left alone. `None` where the file system can't be asked: then
+    /// a failing commit tells.
+    fn disk_left_bytes(&self, size: &Size, reserves: u64) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.folder).ok()?;
+        let reserve = RESERVE.min(disk.f_blocks * disk.f_frsize / RESERVE_PART);
+        // The file never shrinks: what was deleted from it is room in it.
+        let available = disk.f_bavail * disk.f_frsize + size.free;
+        Some(available.saturating_sub(reserve * reserves + size.owed))
     }
 }
 
-/// The bytes of the database's pages that hold something.
-pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    let ask = |sql: &str| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, i64>(0));
-    let pages = ask("PRAGMA page_count")? - ask("PRAGMA freelist_count")?;
-    Ok(u64::try_from(pages * ask("PRAGMA page_size")?).unwrap_or_default())
+/// The database's size, in bytes.
+struct Size {
+    /// All of its pages.
+    all: u64,
+    /// Those that hold nothing.
+    free: u64,
+    /// By how much its file will grow when what stands in the write-ahead log is moved there.
+    owed: u64,
+}
+
+impl Size {
+    fn of(connection: &Connection) -> rusqlite::Result<Self> {
+        let ask = |sql| connection.prepare_cached(sql)?.query_row([], |row| row.get::<_, u32>(0)).map(u64::from);
+        let page = ask("PRAGMA page_size")?;
+        let all = ask("PRAGMA page_count")? * page;
+        let file = connection.path().and_then(|path| std::fs::metadata(path).ok()).map_or(0, |file| file.len());
+        Ok(Self { all, free: ask("PRAGMA freelist_count")? * page, owed: all.saturating_sub(file) })
+    }
+
+    /// What holds something.
+    fn used(&self) -> u64 {
+        self.all.saturating_sub(self.free)
+    }
 }

@@ -13,10 +13,13 @@ const APPLICATION_ID: i32 = 0x5043_5278;
 /// Step `n` takes a database from version `n` to `n + 1`. A step that was released is never changed.
 const STEPS: &[&str] = &[include_str!("schema/1.sql")];
 
+/// How long a connection waits for another one that is in its way: a person with a tool of theirs, too.
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Opens the one connection that writes, and brings the schema up to date.
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let mut connection = Connection::open(path)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let known = STEPS.len() as u32;
     let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -50,7 +53,7 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
 pub(super) fn open_reader(path: &Path) -> rusqlite::Result<Connection> {
     let connection =
         Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
-    connection.busy_timeout(Duration::from_secs(5))?;
+    connection.busy_timeout(BUSY_TIMEOUT)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(connection)
 }

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::DropGuard;
 
 use super::room::Room;
-use super::{Error, Receipt, changes, rejected, retention};
+use super::{Error, Receipt, changes, rejected, retention, schema};
 use crate::callback::Callback;
 
 /// The most jobs in one transaction.
@@ -32,6 +32,9 @@ const RETENTION_EVERY: Duration = Duration::from_secs(1);
 
 /// How long to pause between slices of retention when nothing else happens.
 const SLICE_PAUSE: Duration = Duration::from_millis(10);
+
+/// About what a row of the log takes without its callback's text, together with what is remembered of its message.
+const ROW_BYTES: usize = 512;
 
 /// A change to the database other than a callback; says how many rows it was about.
 pub(super) type Edit = Box<dyn FnMut(&Connection) -> rusqlite::Result<usize> + Send>;
@@ -59,10 +62,22 @@ pub(super) struct Job {
 pub(super) enum Work {
     /// Store a callback. The rejected body that it was made from, if any, goes in the same transaction.
     Accept { callback: Callback, received_at: Timestamp, rejected_id: Option<i64> },
-    /// Anything else that adds to the store, and so needs room.
-    Add(Edit),
+    /// Anything else that adds to the store, and so needs room: about this many bytes of text.
+    Add(Edit, usize),
     /// Anything else that needs no room.
     Edit(Edit),
+}
+
+impl Work {
+    /// How much room it needs, about.
+    fn added_bytes(&self) -> u64 {
+        let (rows, text) = match self {
+            Self::Accept { callback, .. } => (callback.ids().len(), callback.body().text.len()),
+            Self::Add(_, text) => (1, *text),
+            Self::Edit(_) => return 0,
+        };
+        (rows * ROW_BYTES + text) as u64
+    }
 }
 
 /// A finished batch, for [`answer`].
@@ -187,6 +202,9 @@ impl Writer {
                     tracing::error!(%error, "cannot commit: callbacks are answered 503 until it works again");
                 }
                 let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
+                if full {
+                    self.shrink();
+                }
                 vec![Err(if full { Error::Full } else { Error::Failing }); jobs.len()]
             }
         };
@@ -203,11 +221,16 @@ impl Writer {
     ) -> rusqlite::Result<Vec<Result<Receipt, Error>>> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Within the transaction, because each look at the database outside of one takes locks of its own.
-        let has_room = self.room.check(&transaction)?;
+        let mut left = self.room.left_bytes(&transaction)?;
         let mut results = Vec::with_capacity(jobs.len());
         for job in jobs {
+            let added = job.work.added_bytes();
+            if added > left {
+                results.push(Err(Error::Full));
+                continue;
+            }
+            left -= added;
             results.push(match &mut job.work {
-                Work::Accept { .. } | Work::Add(_) if !has_room => Err(Error::Full),
                 Work::Accept { callback, received_at, rejected_id } => {
                     let receipt = changes::append(&transaction, callback, *received_at, &mut self.next_seq)?;
                     if let Some(id) = rejected_id {
@@ -215,7 +238,7 @@ impl Writer {
                     }
                     Ok(receipt)
                 }
-                Work::Add(edit) | Work::Edit(edit) => {
+                Work::Add(edit, _) | Work::Edit(edit) => {
                     Ok(Receipt { stored: 0, duplicates: 0, edited: edit(&transaction)? })
                 }
             });
@@ -231,15 +254,34 @@ impl Writer {
         Ok(results)
     }
 
+    /// Gives the disk back what the write-ahead log takes up. Its file stays as large as a burst or a commit that was rolled back
+    /// has made it, and on a disk that is nearly full this may be all the room that there is.
+    fn shrink(&self) {
+        let without_waiting = || -> rusqlite::Result<()> {
+            // A reader in the way would hold everybody up; this is tried again.
+            self.connection.busy_timeout(Duration::ZERO)?;
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        };
+        // Where it fails the disk is still full, and the next commit says so.
+        let _ = without_waiting();
+        let _ = self.connection.busy_timeout(schema::BUSY_TIMEOUT);
+    }
+
     /// Deletes a slice of what is older than the retention, or of the oldest when space runs out; whether there may be more.
     fn trim(&mut self) -> bool {
-        let delivered = self.shared.places().into_values().min().unwrap_or(i64::MAX);
+        // Of places on disk: after a crash a sink must not ask for what is gone.
+        let delivered = self.stored_places.values().copied().min().unwrap_or(i64::MAX);
         let sliced = self.room.is_short(&self.connection).and_then(|short| {
             let before = if short { None } else { Timestamp::now().checked_sub(self.retention).ok() };
             retention::delete_slice(&mut self.connection, delivered, before, self.next_seq - 1)
         });
         match sliced {
-            Ok(deleted) => deleted > 0,
+            Ok(deleted) => {
+                if deleted == 0 && self.room.full {
+                    self.shrink();
+                }
+                deleted > 0
+            }
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
                     tracing::error!(%error, "cannot delete what is older than the retention; it is tried again every second");
