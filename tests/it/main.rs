@@ -13,6 +13,7 @@ mod forms;
 mod kills;
 mod rejected;
 mod requests;
+mod room;
 mod secrets;
 mod smoke;
 mod starting;

@@ -81,12 +81,13 @@ struct Reading {
 
 impl Reading {
     fn set(&self, goes_on: bool) {
-        *self.goes_on.lock().unwrap() = goes_on;
+        *self.goes_on.lock().expect("nobody panics with it") = goes_on;
         self.changed.notify_all();
     }
 
     fn wait(&self) {
-        drop(self.changed.wait_while(self.goes_on.lock().unwrap(), |goes_on| !*goes_on).unwrap());
+        let goes_on = self.goes_on.lock().expect("nobody panics with it");
+        drop(self.changed.wait_while(goes_on, |goes_on| !*goes_on).expect("nobody panics with it"));
     }
 }
 
@@ -189,7 +190,7 @@ fn follow(
                 reading.wait();
             }
             let Some(Ok(line)) = stream.next() else { break };
-            let mut output = output.lock().unwrap();
+            let mut output = output.lock().expect("nobody panics with it");
             output.push_str(&line);
             output.push('\n');
             drop(output);
@@ -305,6 +306,11 @@ impl Receiver {
     /// The next `count` lines of the log sink.
     pub(crate) fn changes_on_the_log(&self, count: usize) -> Vec<Value> {
         (0..count).map(|_| self.wait_for_line("a status changed", |line| line["target"] == "status")).collect()
+    }
+
+    /// Waits until its output has this text in it.
+    pub(crate) fn wait_for_output(&self, text: &str) {
+        wait_until(text, || self.output().contains(text));
     }
 
     /// All that it has printed so far, on both streams.
@@ -434,13 +440,9 @@ impl Ended {
     }
 }
 
-/// Waits for a condition that comes true.
+/// Waits for a condition that comes true by itself.
 pub(crate) fn wait_until(what: &str, mut is_true: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_true() {
-        assert!(Instant::now() < deadline, "in vain for this: {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    eventually(what, || is_true().then_some(()));
 }
 
 /// Sends a signal by name.
@@ -507,7 +509,7 @@ pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) 
             return value;
         }
         assert!(Instant::now() < deadline, "never: {what}");
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
 }
 
