@@ -11,6 +11,7 @@ mod configuration;
 mod durable;
 mod forms;
 mod kills;
+mod places;
 mod rejected;
 mod requests;
 mod room;

@@ -17,6 +17,9 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// How many lines of the log sink are more than a pipe holds, and still one batch.
 const BLOCKING: usize = 500;
 
+/// What a receiver says when it listens.
+const LISTENING: &str = "receiving callbacks";
+
 /// The secret of every receiver here, unless its configuration has another.
 pub(crate) const SECRET: &str = "canary-secret-6f1c2b7d90";
 
@@ -77,6 +80,8 @@ pub(crate) struct Receiver {
 struct Reading {
     goes_on: Mutex<bool>,
     changed: Condvar,
+    /// The message after which it stops by itself.
+    ends_with: Option<&'static str>,
 }
 
 impl Reading {
@@ -145,29 +150,37 @@ impl Home {
 
     /// Likewise, with a last word on the process.
     pub(crate) fn start_with(self, prepare: impl FnOnce(&mut Command)) -> Receiver {
-        self.try_start_with(prepare).unwrap_or_else(|ended| panic!("it ended before it listened:\n{}", ended.output))
+        self.try_start_with(prepare, false)
+            .unwrap_or_else(|ended| panic!("it ended before it listened:\n{}", ended.output))
+    }
+
+    /// Likewise, and reads its standard output no further than that.
+    pub(crate) fn start_unread(self) -> Receiver {
+        self.try_start_with(|_| {}, true)
+            .unwrap_or_else(|ended| panic!("it ended before it listened:\n{}", ended.output))
     }
 
     /// Starts the receiver and waits until it listens, or has ended.
     pub(crate) fn try_start(self) -> Result<Receiver, Ended> {
-        self.try_start_with(|_| {})
+        self.try_start_with(|_| {}, false)
     }
 
-    fn try_start_with(self, prepare: impl FnOnce(&mut Command)) -> Result<Receiver, Ended> {
+    fn try_start_with(self, prepare: impl FnOnce(&mut Command), unread: bool) -> Result<Receiver, Ended> {
         let mut command = self.command(&["serve"]);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         prepare(&mut command);
         let mut child = command.spawn().expect("the program starts");
         let output = Arc::new(Mutex::new(String::new()));
         let (sender, lines) = channel();
-        let reading = Arc::new(Reading { goes_on: Mutex::new(true), changed: Condvar::new() });
+        let ends_with = unread.then_some(LISTENING);
+        let reading = Arc::new(Reading { goes_on: Mutex::new(true), changed: Condvar::new(), ends_with });
         let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
         // Both have a sender, so that the lines end when both streams have.
         follow(stdout, Arc::clone(&output), sender.clone(), Some(Arc::clone(&reading)));
         follow(stderr, Arc::clone(&output), sender, None);
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut receiver = Receiver { child, address: nowhere, admin: nowhere, lines, output, reading, home: self };
-        let Some(line) = receiver.find_line("it listens", |line| line["message"] == "receiving callbacks") else {
+        let Some(line) = receiver.find_line("it listens", |line| line["message"] == LISTENING) else {
             return Err(receiver.ended());
         };
         receiver.address = line["address"].as_str().and_then(|text| text.parse().ok()).expect("an address");
@@ -194,7 +207,10 @@ fn follow(
             output.push_str(&line);
             output.push('\n');
             drop(output);
-            if reading.is_some() {
+            if let Some(reading) = &reading {
+                if reading.ends_with.is_some_and(|message| line.contains(message)) {
+                    reading.set(false);
+                }
                 // The test may be done with the receiver already.
                 let _ = lines.send(line);
             }
