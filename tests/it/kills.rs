@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::support::{Ended, Home, PATIENCE, Receiver, SECRET, send_request, try_read_answer, wait_until};
+use crate::support::{Ended, Home, JSON, PATIENCE, Receiver, path, send_request, try_read_answer, wait_until};
 
 /// How often the receiver is killed.
 const KILLS: usize = 40;
@@ -147,8 +147,7 @@ impl Caller {
             let body = self.next_body();
             let keys = keys_of(&body);
             self.sent.extend(keys.iter().cloned());
-            let path = format!("/message-status/{SECRET}");
-            send_request(&mut stream, "POST", &path, &[("content-type", "application/json")], body.as_bytes());
+            send_request(&mut stream, "POST", &path(), &JSON, body.as_bytes());
             let Ok(answer) = try_read_answer(&mut stream) else {
                 // Whether it was stored is not known; a caller would send it again.
                 self.ahead.push(body);
@@ -156,7 +155,8 @@ impl Caller {
             };
             assert_eq!(answer.status, 200, "{answer:?}");
             let answer = answer.json();
-            let (stored, duplicates) = (answer["stored"].as_u64().unwrap(), answer["duplicates"].as_u64().unwrap());
+            let number = |name: &str| answer[name].as_u64().expect("a number");
+            let (stored, duplicates) = (number("stored"), number("duplicates"));
             assert_eq!(stored + duplicates, keys.len() as u64, "{body}");
             if keys.iter().any(|key| self.acknowledged.contains(key)) {
                 assert_eq!(stored, 0, "acknowledged before, so it is a duplicate: {body}");

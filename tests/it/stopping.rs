@@ -1,25 +1,17 @@
 //! What a stop does to what is under way.
 
 use std::collections::BTreeSet;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+use plugchat_receiver::service::STOPS_WITHIN;
 
 use crate::support::{
-    Answer, Home, PATIENCE, Receiver, SECRET, callback, connect, read_answer, send_request, signal, try_read_answer,
-    wait_until,
+    Answer, Home, JSON, PATIENCE, Receiver, STORED, callback, connect, path, read_answer, send_head, send_request,
+    signal, try_read_answer, wait_until, write,
 };
-
-/// Container engines kill after ten seconds, so stopping has to be over by then whatever happens. The rest is the receiver's
-/// own promise.
-const STOPS_WITHIN: Duration = plugchat_receiver::service::STOPS_WITHIN;
-
-const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
-
-fn path() -> String {
-    format!("/message-status/{SECRET}")
-}
 
 #[test]
 fn sigterm_under_load_answers_everything_in_flight_and_loses_nothing() {
@@ -68,8 +60,7 @@ fn stop_under_load(signal_name: &str) {
         }
     }
     let receiver = ended.home.start();
-    let stored: BTreeSet<String> =
-        receiver.stored().iter().map(|change| change["message_id"].as_str().unwrap().to_owned()).collect();
+    let stored = texts(&receiver.stored(), "message_id");
     for Outcome { message_id, answer, .. } in &outcomes {
         match answer.as_ref().map(|answer| answer.status) {
             Some(200) => assert!(stored.contains(message_id), "acknowledged and not there: {message_id}"),
@@ -153,9 +144,9 @@ fn half_sent_requests_idle_connections_and_an_unread_log_do_not_hold_a_stop_up()
         assert_eq!(read_answer(&mut idle).status, 200);
         let mut silent = connect(receiver.address);
         let mut half_head = connect(receiver.address);
-        half_head.write_all(b"POST /message-status/").unwrap();
+        write(&mut half_head, b"POST /message-status/");
         let body = callback("late", "SENT", 1_632_234_645_000);
-        let mut half_body = half_sent(receiver.address, &body);
+        let half_body = half_sent(receiver.address, &body);
         let mut completed = half_sent(receiver.address, &body);
         // An answer from each side of them: the receiver has seen them all.
         assert_eq!(receiver.post(&callback("after", "SENT", 1_632_234_645_000)).status, 200);
@@ -166,12 +157,11 @@ fn half_sent_requests_idle_connections_and_an_unread_log_do_not_hold_a_stop_up()
             let ready = receiver.admin_get("/readyz");
             ready.status == 503 && ready.json()["checks"]["serving"]["ok"] == false
         });
-        completed.write_all(&body.as_bytes()[10..]).unwrap();
-        assert_eq!(read_answer(&mut completed).body, r#"{"stored": 1, "duplicates": 0}"#);
-        for (what, stream) in [("headers", &mut half_head), ("a body", &mut half_body)] {
-            let answer = read_answer(stream);
-            assert_eq!(answer.status, 503, "{what}: {answer:?}");
-            assert!(answer.header("retry-after").is_some(), "{what}: {answer:?}");
+        write(&mut completed, &body.as_bytes()[10..]);
+        assert_eq!(read_answer(&mut completed).body, STORED);
+        for (what, stream) in [("headers", half_head), ("a body", half_body)] {
+            let answer = read_answer(&mut { stream });
+            answer.problem(503);
             assert_eq!(answer.header("connection"), Some("close"), "{what}: {answer:?}");
         }
         for (what, stream) in [("an idle one", &mut idle), ("a silent one", &mut silent)] {
@@ -183,12 +173,12 @@ fn half_sent_requests_idle_connections_and_an_unread_log_do_not_hold_a_stop_up()
         assert!(took < STOPS_WITHIN, "it took {took:?}");
 
         // What the log did not get in time it gets now.
-        let mut seen = ids(&ended.changes_on_the_log());
+        let mut seen = texts(&ended.changes_on_the_log(), "id");
         let receiver = ended.home.start();
         assert_eq!(receiver.stored().len(), posted + 3);
         wait_until("everything is delivered", || receiver.admin_get("/api/v1/sinks").json()[0]["lag"] == 0);
         let ended = receiver.end("TERM");
-        seen.extend(ids(&ended.changes_on_the_log()));
+        seen.extend(texts(&ended.changes_on_the_log(), "id"));
         assert_eq!(seen.len(), posted + 3);
     }
 }
@@ -196,18 +186,16 @@ fn half_sent_requests_idle_connections_and_an_unread_log_do_not_hold_a_stop_up()
 /// A request of which half the body is there.
 fn half_sent(address: SocketAddr, body: &str) -> TcpStream {
     let mut stream = connect(address);
-    let length = body.len();
-    let head = format!(
-        "POST {} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n",
-        path()
-    );
-    stream.write_all(head.as_bytes()).unwrap();
-    stream.write_all(&body.as_bytes()[..10]).unwrap();
+    let request = format!("POST {} HTTP/1.1", path());
+    let length = format!("content-length: {}", body.len());
+    send_head(&mut stream, &[&request, "host: localhost", "content-type: application/json", &length]);
+    write(&mut stream, &body.as_bytes()[..10]);
     stream
 }
 
-fn ids(lines: &[serde_json::Value]) -> BTreeSet<String> {
-    lines.iter().map(|line| line["id"].as_str().unwrap().to_owned()).collect()
+/// The values of a field.
+fn texts(changes: &[serde_json::Value], field: &str) -> BTreeSet<String> {
+    changes.iter().map(|change| change[field].as_str().expect("a string").to_owned()).collect()
 }
 
 #[test]
@@ -233,7 +221,7 @@ fn no_new_connection_is_taken_while_it_stops() {
     assert_eq!(receiver.post(&callback("first", "SENT", 1_632_234_645_000)).status, 200);
     signal(receiver.pid(), "TERM");
     wait_until("nobody is let in", || TcpStream::connect(receiver.address).is_err());
-    open.write_all(&body.as_bytes()[10..]).unwrap();
+    write(&mut open, &body.as_bytes()[10..]);
     assert_eq!(read_answer(&mut open).status, 200);
     let ended = receiver.ended();
     assert_eq!(ended.status.code(), Some(0));
