@@ -1,6 +1,6 @@
 //! The shortest way from a callback to the log.
 
-use crate::support::{DOCUMENTED, Receiver};
+use crate::support::{DOCUMENTED, Receiver, output_of};
 
 #[test]
 fn the_documented_callbacks_are_answered_and_logged_in_order() {
@@ -22,4 +22,14 @@ fn the_documented_callbacks_are_answered_and_logged_in_order() {
     assert_eq!(seen, expected);
     assert_eq!(lines[2]["previous_status"], "RECEIVED");
     receiver.stop();
+}
+
+#[test]
+fn its_health_can_be_asked_for_on_a_host_without_certificates() {
+    let receiver = Receiver::start("");
+    let mut command = receiver.home().command(&["healthcheck"]);
+    command.env("PLUGCHAT_RECEIVER__ADMIN__LISTEN", receiver.admin.to_string());
+    command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
+    let (code, out, error) = output_of(&mut command);
+    assert_eq!((code, out.as_str()), (0, "ready\n"), "{error}");
 }
