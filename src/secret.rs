@@ -1,9 +1,17 @@
 //! Text that must never be printed.
 
+mod hidden;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
+
+pub(crate) use hidden::Hidden;
+
+/// What has to be percent-encoded in a URL's path.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A secret or a token. Its `Debug` hides it, it has no `Display`, and it can't be serialized.
 #[derive(Clone, PartialEq, Eq)]
@@ -41,6 +49,18 @@ impl Secret {
             return Err(format!("{} is empty", path.display()));
         }
         Ok(secrets)
+    }
+
+    /// Reads the only non-empty line of a file.
+    ///
+    /// # Errors
+    /// When the file can't be read, or doesn't have exactly one.
+    pub fn read_one(path: &Path) -> Result<Self, String> {
+        let mut all = Self::read_all(path)?;
+        match (all.pop(), all.len()) {
+            (Some(secret), 0) => Ok(secret),
+            (_, others) => Err(format!("{} has {} lines, expected one", path.display(), others + 1)),
+        }
     }
 }
 
@@ -92,13 +112,7 @@ pub fn one_of(key: &str, value: Option<&Secret>, file: Option<&PathBuf>) -> Resu
     match (value, file) {
         (Some(_), Some(_)) => Err(format!("{key} and {key}_file are both set; keep one of them")),
         (Some(secret), None) => Ok(Some(secret.clone())),
-        (None, Some(path)) => {
-            let mut all = Secret::read_all(path).map_err(|error| format!("{key}_file: {error}"))?;
-            if all.len() > 1 {
-                return Err(format!("{key}_file: {} has {} lines, expected one", path.display(), all.len()));
-            }
-            Ok(all.pop())
-        }
+        (None, Some(path)) => Secret::read_one(path).map(Some).map_err(|error| format!("{key}_file: {error}")),
         (None, None) => Ok(None),
     }
 }
