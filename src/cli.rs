@@ -16,6 +16,7 @@ mod url;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -84,6 +85,12 @@ fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
         Command::Healthcheck(command) => block_on(command.run(&config)),
         Command::Completions(command) => command.run(),
     }
+}
+
+/// A duration of an option, such as `30s`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if duration.is_zero() { Err("it is zero".into()) } else { Ok(duration) }
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {

@@ -19,6 +19,7 @@ pub mod config;
 pub mod dispatch;
 pub mod http;
 mod keyfile;
+mod network;
 mod phone;
 pub mod plugchat;
 pub mod secret;

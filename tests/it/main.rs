@@ -1,5 +1,6 @@
 //! Promises, tried from outside on the real binary.
 
+mod fake_plugchat;
 mod support;
 
 mod admin;
@@ -12,6 +13,7 @@ mod durable;
 mod forms;
 mod kills;
 mod places;
+mod register;
 mod rejected;
 mod requests;
 mod room;
