@@ -4,6 +4,8 @@
 //! `ids` (or `id`, a string, as the page's table has it), `momment` (sic) in milliseconds, seconds or as a numeric string,
 //! and any field that is not known, which is kept.
 
+mod draft;
+
 use std::borrow::Cow;
 use std::fmt;
 use std::ops::Range;
@@ -14,6 +16,7 @@ use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::status::{Facts, Status, is_group_phone};
+pub(crate) use draft::Draft;
 
 /// The only `type` that is a status callback.
 pub const TYPE: &str = "MessageStatusCallback";

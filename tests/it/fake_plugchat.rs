@@ -20,6 +20,8 @@ pub(crate) enum Behaviour {
     Documented,
     /// Always with this status, these headers and this body.
     Always(u16, &'static str, String),
+    /// Likewise so many times, and from then on not at all: the connection closes.
+    First(usize, u16, String),
     /// Not at all; the connection stays.
     Silent,
     /// Not at all; the connection closes.
@@ -75,7 +77,7 @@ impl FakePlugchat {
 
     /// The requests it has got, oldest first.
     pub(crate) fn requests(&self) -> Vec<Request> {
-        self.requests.lock().unwrap().clone()
+        self.requests.lock().expect("nothing panics while it is held").clone()
     }
 }
 
@@ -98,14 +100,18 @@ fn serve(listener: &TcpListener, behaviour: &Behaviour, seen: &Mutex<Vec<Request
                 Ok(1..) => stream.write_all(b"220 mail.example.com ESMTP\r\n").expect("the caller reads an answer"),
                 _ => return,
             }
-            seen.lock().unwrap().push(Request::default());
+            seen.lock().expect("nothing panics while it is held").push(Request::default());
             continue;
         }
         let Some(request) = read(&stream) else { return };
-        seen.lock().unwrap().push(request.clone());
+        seen.lock().expect("nothing panics while it is held").push(request.clone());
         let (status, headers, body) = match behaviour {
             Behaviour::Documented => documented(&request),
             Behaviour::Always(status, headers, body) => (*status, *headers, body.clone()),
+            Behaviour::First(count, ..) if seen.lock().expect("nothing panics while it is held").len() > *count => {
+                continue;
+            }
+            Behaviour::First(_, status, body) => (*status, "", body.clone()),
             Behaviour::Silent => {
                 kept_open.push(stream);
                 continue;

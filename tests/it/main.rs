@@ -18,6 +18,7 @@ mod rejected;
 mod requests;
 mod room;
 mod secrets;
+mod send;
 mod smoke;
 mod starting;
 mod stopping;
