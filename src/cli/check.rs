@@ -25,6 +25,9 @@ impl Check {
         say("configuration", &file.map_or_else(|| "built-in defaults".to_owned(), |file| file.display().to_string()));
         say("listens on", &format!("{}, path {}/{{secret}}", server.listen, server.path));
         say("public URL", server.public_url.as_ref().map_or("not set: nothing can be registered", url::Url::as_str));
+        if server.public_url.as_ref().is_some_and(|url| url.scheme() != "https") {
+            output::remark("server.public_url is not https: Plugchat takes https URLs only, and register refuses it");
+        }
         let folder = &config.store.sqlite.path;
         let secrets = match (&server.secrets_file, server.secrets.len()) {
             (None, 0) if folder.join("secret").exists() => "the one in the store's folder".to_owned(),

@@ -161,6 +161,15 @@ fn what_cannot_work_is_refused_before_anybody_is_asked() {
 }
 
 #[test]
+fn a_public_url_that_cannot_be_registered_is_told_by_check() {
+    for (public_url, is_told) in [("http://status.example.com", true), ("https://status.example.com", false)] {
+        let home = Home::new(&format!("public_url = \"{public_url}\"\n"));
+        let (code, _, error) = output_of(&mut home.command(&["check"]));
+        assert_eq!((code, error.contains("register refuses it")), (0, is_told), "{error}");
+    }
+}
+
+#[test]
 fn a_wrong_token_is_told_from_a_wrong_url() {
     let plugchat = FakePlugchat::start(Behaviour::Documented);
     let home =
