@@ -27,7 +27,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use ipnet::IpNet;
 use jiff::Timestamp;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -190,7 +189,7 @@ impl Config {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
             None => format!("http://{}", self.listen),
         };
-        format!("{base}{}/{}", self.path, utf8_percent_encode(secret.expose(), NON_ALPHANUMERIC))
+        format!("{base}{}/{}", self.path, secret.in_a_path())
     }
 
     pub(crate) fn bounds(&self) -> Bounds {

@@ -5,12 +5,13 @@ mod hidden;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 pub(crate) use hidden::Hidden;
 
-/// What has to be percent-encoded in a URL's path.
+/// What is percent-encoded in a URL: all but letters, digits and the other characters that mean the same either way.
+/// Encoding those too would be right, but not every sender takes an encoded URL as it is.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A secret or a token. Its `Debug` hides it, it has no `Display`, and it can't be serialized.
@@ -36,6 +37,11 @@ impl Secret {
     /// The text itself, for the one place that needs it.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The text as a part of a URL's path.
+    pub(crate) fn in_a_path(&self) -> String {
+        utf8_percent_encode(&self.0, RESERVED).to_string()
     }
 
     /// Reads the non-empty lines of a file, a secret each.
