@@ -96,7 +96,7 @@ fn a_caller_that_sends_too_much_without_looking_up_gets_its_answer() {
 
 #[test]
 fn slow_headers_are_answered_408_and_the_connection_closes() {
-    let receiver = Receiver::start("limits = { header_timeout = \"200ms\" }\n");
+    let receiver = Receiver::start("limits = { header_timeout = \"500ms\" }\n");
     let mut stream = connect(receiver.address);
     write(&mut stream, format!("POST {} HTTP/1.1\r\nhost: ", path()).as_bytes());
     let answer = read_answer(&mut stream);
@@ -107,7 +107,7 @@ fn slow_headers_are_answered_408_and_the_connection_closes() {
 
 #[test]
 fn a_second_request_with_slow_headers_is_answered_408_too() {
-    let receiver = Receiver::start("limits = { header_timeout = \"200ms\" }\n");
+    let receiver = Receiver::start("limits = { header_timeout = \"500ms\" }\n");
     let mut stream = connect(receiver.address);
     send_request(&mut stream, "POST", &path(), &JSON, callback("A", "READ", 1).as_bytes());
     assert_eq!(read_answer(&mut stream).status, 200);
@@ -118,7 +118,7 @@ fn a_second_request_with_slow_headers_is_answered_408_too() {
 
 #[test]
 fn a_slow_body_is_answered_408_and_the_connection_closes() {
-    let receiver = Receiver::start("limits = { body_timeout = \"200ms\" }\n");
+    let receiver = Receiver::start("limits = { body_timeout = \"500ms\" }\n");
     let mut fixed = half_sent(&receiver, &callback("A", "READ", 1));
     let mut chunked = start_chunked(&receiver);
     write(&mut chunked, &chunk(b"{\"type\":"));
@@ -133,13 +133,13 @@ fn a_slow_body_is_answered_408_and_the_connection_closes() {
 
 #[test]
 fn a_connection_that_says_nothing_is_closed() {
-    let receiver = Receiver::start("limits = { header_timeout = \"200ms\" }\n");
+    let receiver = Receiver::start("limits = { header_timeout = \"500ms\" }\n");
     assert_eq!(read_to_close(&mut connect(receiver.address)), "");
 }
 
 #[test]
 fn a_quiet_connection_outlives_the_time_for_headers() {
-    let receiver = Receiver::start("limits = { header_timeout = \"200ms\" }\n");
+    let receiver = Receiver::start("limits = { header_timeout = \"500ms\" }\n");
     let mut quiet = connect(receiver.address);
     send_request(&mut quiet, "POST", &path(), &JSON, callback("A", "READ", 1).as_bytes());
     assert_eq!(read_answer(&mut quiet).status, 200);
@@ -153,7 +153,7 @@ fn a_quiet_connection_outlives_the_time_for_headers() {
 
 #[test]
 fn a_quiet_connection_is_closed_at_its_own_time() {
-    let receiver = Receiver::start("limits = { header_timeout = \"1h\", idle_timeout = \"200ms\" }\n");
+    let receiver = Receiver::start("limits = { header_timeout = \"1h\", idle_timeout = \"500ms\" }\n");
     let mut quiet = connect(receiver.address);
     send_request(&mut quiet, "POST", &path(), &JSON, callback("A", "READ", 1).as_bytes());
     assert_eq!(read_answer(&mut quiet).status, 200);

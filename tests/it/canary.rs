@@ -23,7 +23,7 @@ const PHONES: [&str; 5] = ["5544987651234", "551143095355", "120363835109990214"
 fn start(phone: &str) -> Receiver {
     Receiver::start(&format!(
         "secrets = [\"{SECRET}\", \"{OLD_SECRET}\"]\n\
-         limits = {{ body = \"4KiB\", body_timeout = \"200ms\", header_timeout = \"200ms\", in_flight = 2 }}\n\
+         limits = {{ body = \"4KiB\", body_timeout = \"500ms\", header_timeout = \"500ms\", in_flight = 2 }}\n\
          [admin]\nlisten = \"127.0.0.1:0\"\ntoken = \"{ADMIN_TOKEN}\"\n\
          [plugchat]\ntoken = \"{PLUGCHAT_TOKEN}\"\n\
          [log]\nlevel = \"trace\"\n\

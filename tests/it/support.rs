@@ -238,7 +238,8 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// The body of a refusal with this status, which must have the shape of RFC 9457.
+    /// The body of a refusal with this status, which must have the shape of RFC 9457, and repeat neither the secret nor the
+    /// documented phone number.
     pub(crate) fn problem(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{self:?}");
         assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
@@ -249,6 +250,7 @@ impl Answer {
             assert!(problem[member].as_str().is_some_and(|text| !text.is_empty()), "{member}: {problem}");
         }
         assert_eq!(problem.get("errors").is_some(), status == 422, "{problem}");
+        assert!(!self.body.contains(SECRET) && !self.body.contains("5544999999999"), "{problem}");
         problem
     }
 }
