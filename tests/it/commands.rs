@@ -2,6 +2,44 @@
 
 use crate::support::{Home, Receiver, SECRET, output_of, program};
 
+/// Every command, and the commands of commands, as the help lists them.
+fn commands() -> Vec<Vec<String>> {
+    let mut found = Vec::new();
+    let mut to_ask = vec![Vec::new()];
+    while let Some(command) = to_ask.pop() {
+        let (code, help, _) = output_of(program().args(&command).arg("--help"));
+        assert_eq!(code, 0, "{command:?}");
+        let listed = help.split_once("\nCommands:\n").map_or("", |(_, rest)| rest);
+        for line in listed.lines().take_while(|line| !line.is_empty()) {
+            // A longer description goes on below, further in.
+            let Some(name) = line.strip_prefix("  ").filter(|line| !line.starts_with(' ')) else { continue };
+            let name = name.split(' ').next().expect("a name");
+            if name != "help" {
+                to_ask.push([command.clone(), vec![name.to_owned()]].concat());
+            }
+        }
+        if !command.is_empty() {
+            found.push(command);
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let commands = commands();
+    for known in ["serve", "check", "url", "show", "rejected", "healthcheck", "completions"] {
+        assert!(commands.iter().any(|command| command == &[known]), "{commands:?}");
+    }
+    for command in commands {
+        let (code, help, error) = output_of(program().args(&command).arg("--help"));
+        assert_eq!((code, error.as_str()), (0, ""));
+        let example = help.split_once("\nExample").unwrap_or_else(|| panic!("{command:?} has no example:\n{help}")).1;
+        assert!(example.contains("plugchat-receiver"), "{command:?}: {example}");
+        assert!(example.contains(command.last().expect("a name")), "{command:?}: {example}");
+    }
+}
+
 #[test]
 fn a_wrong_call_is_exit_code_2_and_says_how_to_call() {
     for wrong in [
