@@ -5,18 +5,19 @@
 //! and any field that is not known, which is kept.
 
 mod draft;
+mod fields;
+mod reader;
 
-use std::borrow::Cow;
-use std::fmt;
 use std::ops::Range;
 
 use jiff::Timestamp;
 use serde::Deserialize;
-use serde::de::{DeserializeOwned, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::status::{Facts, Status, is_group_phone};
 pub(crate) use draft::Draft;
+use fields::Fields;
+use reader::{Reader, from_raw, kind};
 
 /// The only `type` that is a status callback.
 pub const TYPE: &str = "MessageStatusCallback";
@@ -26,9 +27,6 @@ pub const MAX_IDS: usize = 1000;
 
 /// How deep a value may be nested: half of what common JSON parsers read, as sinks put the callback into an event.
 const MAX_DEPTH: usize = 64;
-
-/// A `momment` below this is in seconds: 10^12 milliseconds is September 2001, 10^12 seconds the year 33658.
-const FIRST_MILLISECOND_VALUE: i64 = 1_000_000_000_000;
 
 /// A valid `MessageStatusCallback`: one status for one or more messages.
 #[derive(Clone, Debug)]
@@ -177,107 +175,6 @@ pub fn parse(bytes: &[u8]) -> Result<Callback, Invalid> {
     }
 }
 
-/// The fields as raw JSON, each known one at most once.
-#[derive(Default)]
-struct Fields<'a> {
-    callback_type: Option<&'a RawValue>,
-    status: Option<&'a RawValue>,
-    ids: Option<&'a RawValue>,
-    id: Option<&'a RawValue>,
-    momment: Option<&'a RawValue>,
-    phone: Option<&'a RawValue>,
-    is_group: Option<&'a RawValue>,
-    instance_id: Option<&'a RawValue>,
-    phone_device: Option<&'a RawValue>,
-    participant: Option<&'a RawValue>,
-    participant_device: Option<&'a RawValue>,
-    has_attendance: bool,
-    wrong: Vec<FieldError>,
-}
-
-impl<'de> Deserialize<'de> for Fields<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Fields<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = Fields::default();
-                while let Some(Key(key)) = map.next_key()? {
-                    let value: &'de RawValue = map.next_value()?;
-                    fields.take(&key, value);
-                }
-                Ok(fields)
-            }
-        }
-        deserializer.deserialize_map(Object)
-    }
-}
-
-impl<'a> Fields<'a> {
-    fn take(&mut self, key: &str, value: &'a RawValue) {
-        if is_deeper_than(value.get(), MAX_DEPTH) {
-            let detail = format!("is nested deeper than {MAX_DEPTH} levels");
-            self.wrong.push(FieldError { pointer: pointer(key), detail });
-            return;
-        }
-        let slot = match key {
-            "type" => &mut self.callback_type,
-            "status" => &mut self.status,
-            "ids" => &mut self.ids,
-            "id" => &mut self.id,
-            "momment" => &mut self.momment,
-            "phone" => &mut self.phone,
-            "isGroup" => &mut self.is_group,
-            "instanceId" => &mut self.instance_id,
-            "phoneDevice" => &mut self.phone_device,
-            "participant" => &mut self.participant,
-            "participantDevice" => &mut self.participant_device,
-            "attendance" => {
-                self.has_attendance = true;
-                return;
-            }
-            _ => return,
-        };
-        if slot.replace(value).is_some() {
-            self.wrong.push(FieldError { pointer: pointer(key), detail: "stands in the object twice".into() });
-        }
-    }
-}
-
-/// An object's key, borrowed from the body unless it has escapes.
-struct Key<'a>(Cow<'a, str>);
-
-impl<'de> Deserialize<'de> for Key<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Text;
-        impl<'de> Visitor<'de> for Text {
-            type Value = Key<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Borrowed(key)))
-            }
-
-            fn visit_str<E>(self, key: &str) -> Result<Self::Value, E> {
-                Ok(Key(Cow::Owned(key.to_owned())))
-            }
-        }
-        deserializer.deserialize_str(Text)
-    }
-}
-
-fn pointer(key: &str) -> String {
-    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
-}
-
 /// Says why the text is not an object in words of our own: the parser's would quote a string that is a whole body.
 fn describe(text: &str, error: &serde_json::Error) -> String {
     if text.trim_ascii().is_empty() {
@@ -311,133 +208,8 @@ fn check_type(value: Option<&RawValue>, has_attendance: bool) -> Result<(), Inva
     }
 }
 
-/// Turns raw fields into values and collects what is wrong.
-struct Reader<'a> {
-    wrong: &'a mut Vec<FieldError>,
-}
-
-impl Reader<'_> {
-    fn error(&mut self, pointer: String, detail: String) {
-        self.wrong.push(FieldError { pointer, detail });
-    }
-
-    fn required<T: DeserializeOwned, U>(
-        &mut self,
-        key: &str,
-        value: Option<&RawValue>,
-        expected: &str,
-        check: impl FnOnce(T) -> Option<U>,
-    ) -> Option<U> {
-        let found = match value {
-            None => "missing",
-            Some(value) => match from_raw(value).and_then(check) {
-                Some(value) => return Some(value),
-                None => kind(value),
-            },
-        };
-        self.error(pointer(key), format!("is {found}; expected {expected}"));
-        None
-    }
-
-    /// `null` counts as absent.
-    fn optional<T: DeserializeOwned>(&mut self, key: &str, value: Option<&RawValue>, expected: &str) -> Option<T> {
-        match value {
-            None => None,
-            Some(value) if value.get() == "null" => None,
-            value => self.required(key, value, expected, Some),
-        }
-    }
-
-    fn ids(
-        &mut self,
-        text: &str,
-        ids: Option<&RawValue>,
-        id: Option<&RawValue>,
-    ) -> (Vec<String>, Option<Range<usize>>) {
-        let ids = ids.filter(|value| value.get() != "null");
-        let Some(value) = ids else {
-            let Some(id) = id.filter(|value| value.get() != "null") else {
-                self.error("/ids".into(), "is missing; expected an array of message ids".into());
-                return (Vec::new(), None);
-            };
-            let id = self.required("id", Some(id), "a non-empty string", |s: String| (!s.is_empty()).then_some(s));
-            return (id.into_iter().collect(), None);
-        };
-        let Some(values) = from_raw_borrowed::<Vec<&RawValue>>(value) else {
-            self.error("/ids".into(), format!("is {}; expected an array of strings", kind(value)));
-            return (Vec::new(), None);
-        };
-        if values.is_empty() || values.len() > MAX_IDS {
-            self.error("/ids".into(), format!("has {} ids; expected 1 to {MAX_IDS}", values.len()));
-            return (Vec::new(), None);
-        }
-        let mut ids = Vec::with_capacity(values.len());
-        for (index, id) in values.iter().enumerate() {
-            match from_raw::<String>(id) {
-                Some(id) if !id.is_empty() => ids.push(id),
-                _ => self.error(format!("/ids/{index}"), format!("is {}; expected a non-empty string", kind(id))),
-            }
-        }
-        let start = value.get().as_ptr() as usize - text.as_ptr() as usize;
-        let range = (ids.len() > 1).then(|| start..start + value.get().len());
-        (ids, range)
-    }
-
-    fn moment(&mut self, value: Option<&RawValue>) -> Option<Timestamp> {
-        let value = value.filter(|value| value.get() != "null")?;
-        let number = from_raw::<i64>(value).or_else(|| from_raw::<String>(value)?.parse().ok());
-        let moment = number.filter(|number| *number >= 0).and_then(|number| {
-            let milliseconds = if number < FIRST_MILLISECOND_VALUE { number * 1000 } else { number };
-            Timestamp::from_millisecond(milliseconds).ok()
-        });
-        if moment.is_none() {
-            let found = if number.is_some() { "out of range" } else { kind(value) };
-            self.error("/momment".into(), format!("is {found}; expected Unix time in milliseconds (or seconds)"));
-        }
-        moment
-    }
-}
-
-fn from_raw<T: DeserializeOwned>(value: &RawValue) -> Option<T> {
-    serde_json::from_str(value.get()).ok()
-}
-
-fn from_raw_borrowed<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
-    serde_json::from_str(value.get()).ok()
-}
-
-/// What kind of JSON value this is, in words that fit "is …".
-fn kind(value: &RawValue) -> &'static str {
-    match value.get().as_bytes().first() {
-        Some(b'"') if value.get() == "\"\"" => "an empty string",
-        Some(b'"') => "a string",
-        Some(b'{') => "an object",
-        Some(b'[') => "an array",
-        Some(b't' | b'f') => "a boolean",
-        Some(b'n') => "null",
-        _ => "a number",
-    }
-}
-
-/// Whether brackets in this (valid) JSON are nested deeper than `limit`.
-fn is_deeper_than(json: &str, limit: usize) -> bool {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in json.bytes() {
-        match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
-            b'{' | b'[' if !in_string => {
-                depth += 1;
-                if depth > limit {
-                    return true;
-                }
-            }
-            b'}' | b']' if !in_string => depth -= 1,
-            _ => {}
-        }
-    }
-    false
+fn pointer(key: &str) -> String {
+    format!("/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 
 #[cfg(test)]

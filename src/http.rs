@@ -5,13 +5,13 @@
 //! what the others are told.
 
 mod caller;
+mod config;
 pub(crate) mod connection;
 pub(crate) mod problem;
 mod refusals;
 mod secret;
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
@@ -25,181 +25,21 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use ipnet::IpNet;
 use jiff::Timestamp;
-use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
-use url::Url;
 
 use crate::callback::{self, Invalid};
-use crate::config::{self, units};
-use crate::keyfile;
 use crate::secret::Secret;
 use crate::store::{self, Receipt, Store};
-use connection::{Bounds, Peer};
+pub use config::{Config, Limits, OtherTypes};
+use connection::Peer;
 use problem::Problem;
 use refusals::Refusals;
 use secret::Secrets;
 
 /// How long a callback waits for its commit. Proxies give up after a minute.
 const COMMIT_WITHIN: Duration = Duration::from_secs(30);
-
-/// The public listener.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Where it listens; a TLS proxy stands in front.
-    #[serde(deserialize_with = "units::address")]
-    pub listen: SocketAddr,
-    /// The callback's path, without the secret.
-    #[serde(deserialize_with = "path")]
-    pub path: String,
-    /// How the world reaches it: what is registered at Plugchat.
-    #[serde(deserialize_with = "units::optional_url")]
-    pub public_url: Option<Url>,
-    /// The secrets that are accepted, the first one being registered; several during a rotation.
-    pub secrets: Vec<Secret>,
-    /// The same from a file, one a line.
-    pub secrets_file: Option<PathBuf>,
-    /// Who may call; empty: anyone with the secret.
-    #[serde(deserialize_with = "units::networks")]
-    pub allow_from: Vec<IpNet>,
-    /// The proxies whose `X-Forwarded-For` is believed.
-    #[serde(deserialize_with = "units::networks")]
-    pub trusted_proxies: Vec<IpNet>,
-    /// What becomes of callbacks of another type.
-    pub other_types: OtherTypes,
-    /// The bounds of what comes in.
-    pub limits: Limits,
-}
-
-/// What becomes of callbacks of another type. They are kept either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OtherTypes {
-    /// They are answered 422.
-    #[default]
-    Reject,
-    /// They are answered 200.
-    Accept,
-}
-
-/// The bounds of what comes in.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// The largest body, in bytes.
-    #[serde(deserialize_with = "units::size::deserialize")]
-    pub body: u64,
-    /// From the first byte of a request to the end of its headers.
-    #[serde(deserialize_with = "units::duration::deserialize")]
-    pub header_timeout: Duration,
-    /// From the end of the headers to the end of the body.
-    #[serde(deserialize_with = "units::duration::deserialize")]
-    pub body_timeout: Duration,
-    /// Between two requests on one connection; longer than the proxy's, which must be the one to close.
-    #[serde(deserialize_with = "units::duration::deserialize")]
-    pub idle_timeout: Duration,
-    /// Connections at once.
-    #[serde(deserialize_with = "units::count")]
-    pub connections: usize,
-    /// Callbacks at once between the check of their secret and their answer.
-    #[serde(deserialize_with = "units::count")]
-    pub in_flight: usize,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            path: "/message-status".into(),
-            public_url: None,
-            secrets: Vec::new(),
-            secrets_file: None,
-            allow_from: Vec::new(),
-            trusted_proxies: ["127.0.0.0/8", "::1/128"]
-                .map(|net| net.parse().expect("a constant that is a network"))
-                .into(),
-            other_types: OtherTypes::default(),
-            limits: Limits::default(),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            body: 64 << 10,
-            header_timeout: Duration::from_secs(10),
-            body_timeout: Duration::from_secs(10),
-            idle_timeout: Duration::from_secs(120),
-            connections: 10_000,
-            in_flight: 20_000,
-        }
-    }
-}
-
-fn path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let path = String::deserialize(deserializer)?;
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~/".contains(&b);
-    if !path.starts_with('/') || path.ends_with('/') || path.contains("//") || !path.bytes().all(plain) {
-        return Err(serde::de::Error::custom(
-            "expected a path such as \"/message-status\": it begins with a slash, doesn't end with one, and has only letters, \
-             digits and -._~/",
-        ));
-    }
-    Ok(path)
-}
-
-impl Config {
-    /// Checks what the types alone don't say.
-    pub(crate) fn validate(&self) -> Result<(), String> {
-        if !self.secrets.is_empty() && self.secrets_file.is_some() {
-            return Err("server.secrets and server.secrets_file are both set; keep one of them".into());
-        }
-        match &self.public_url {
-            Some(url) if !matches!(url.scheme(), "http" | "https") || url.host().is_none() => {
-                Err("server.public_url: expected an https URL such as \"https://status.example.com\"".into())
-            }
-            Some(url)
-                if [url.query(), url.fragment(), url.password()].iter().any(Option::is_some)
-                    || !url.username().is_empty() =>
-            {
-                Err("server.public_url: expected a URL without a user name, a query or a fragment".into())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The secrets that are accepted. Without one configured, the one in the store's folder, which is made when it isn't there.
-    pub(crate) fn load_secrets(&self, folder: &Path) -> anyhow::Result<Vec<Secret>> {
-        if let Some(file) = &self.secrets_file {
-            return Ok(Secret::read_all(file).map_err(|error| config::Error::new("server.secrets_file", error))?);
-        }
-        if self.secrets.is_empty() {
-            return Ok(vec![keyfile::read_or_make(&folder.join("secret"))?]);
-        }
-        Ok(self.secrets.clone())
-    }
-
-    /// The URL to register, secret and all: under `public_url`, else where it listens.
-    pub(crate) fn callback_url(&self, secret: &Secret) -> String {
-        let base = match &self.public_url {
-            Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => format!("http://{}", self.listen),
-        };
-        format!("{base}{}/{}", self.path, secret.in_a_path())
-    }
-
-    pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
-            header_timeout: self.limits.header_timeout,
-            idle_timeout: self.limits.idle_timeout,
-            connections: self.limits.connections,
-        }
-    }
-}
 
 /// What the handlers share.
 struct Receiver {

@@ -22,7 +22,12 @@ pub(super) struct Client {
 impl Client {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         // It speaks no TLS, and must work where no certificates are installed.
-        let http = reqwest::Client::builder().timeout(Duration::from_secs(30)).no_proxy().tls_certs_only([]).build()?;
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .tls_certs_only([])
+            .build()?;
         let token = config.admin.load_token().map_err(Usage)?;
         Ok(Self { base: format!("http://{}", reachable(config.admin.listen)), token, http })
     }
