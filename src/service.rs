@@ -108,9 +108,10 @@ impl Service {
         let mut standings = Vec::new();
         for (name, sink::Config { filter, delivery, .. }, sink) in sinks {
             let feed = store.feed(name.as_str()).context("the store was opened without one of its sinks")?;
-            let standing = Arc::new(Standing::new(name, filter));
+            let (standing, commands) = Standing::new(name, filter);
+            let standing = Arc::new(standing);
             standings.push(Arc::clone(&standing));
-            drains.spawn(Drain { sink, feed, backoff: delivery.backoff, standing }.run(stop_drains.clone()));
+            drains.spawn(Drain::new(sink, feed, delivery, standing, commands).run(stop_drains.clone()));
         }
         drains.close();
         let admin = Arc::new(Admin {

@@ -18,8 +18,9 @@ pub use filter::Filter;
 
 /// A destination of status changes.
 ///
-/// A sink is called by its own drain and by nobody else, with one call at a time. Building one connects to nothing, so that a
-/// destination that is down can't keep callbacks from being received.
+/// A sink is called by its own drain and by nobody else, at most [`concurrency`](Self::concurrency) times at once, and never at once
+/// with changes of one message and recipient. Building one connects to nothing, so that a destination that is down can't keep
+/// callbacks from being received.
 ///
 /// A program of one's own can add its own:
 ///
@@ -52,6 +53,17 @@ pub trait Sink: Send + Sync {
     /// # Errors
     /// [`Failure`]: how many were accepted, and what that means for the rest.
     async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure>;
+
+    /// The most changes that are worth giving in one call. One, unless the destination takes many at once: a call is over when its
+    /// last change is, so a slow one holds up those after it.
+    fn batch(&self) -> usize {
+        1
+    }
+
+    /// How many calls at a time suit the destination when the configuration doesn't say.
+    fn concurrency(&self) -> usize {
+        16
+    }
 }
 
 /// Why a destination did not take all of what it was given.
@@ -80,6 +92,8 @@ pub enum FailureKind {
         /// What the destination asked for, if it did.
         after: Option<Duration>,
     },
+    /// The destination is gone for good: the sink is paused until somebody resumes it.
+    Gone,
 }
 
 /// A sink's name: its place in the store goes by it, so a renamed sink is a new one.
@@ -133,13 +147,46 @@ pub struct Config {
 }
 
 /// How a sink is given its changes.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeliveryConfig {
     /// Where a new sink begins.
     pub start: Start,
-    /// The pauses of a sink whose destination fails.
+    /// Calls at once; unset: what suits the kind of sink.
+    #[serde(deserialize_with = "concurrency")]
+    pub concurrency: Option<usize>,
+    /// How often a change is tried before it is a dead letter.
+    #[serde(deserialize_with = "attempts")]
+    pub attempts: u32,
+    /// The pauses between attempts.
     pub backoff: Backoff,
+    /// Whether a change may be left out that a later one of the same message has overtaken.
+    pub only_latest: bool,
+}
+
+impl Default for DeliveryConfig {
+    fn default() -> Self {
+        let (start, concurrency, backoff) = (Start::default(), None, Backoff::default());
+        Self { start, concurrency, attempts: 20, backoff, only_latest: false }
+    }
+}
+
+impl DeliveryConfig {
+    /// How many calls at once this sink gets.
+    pub(crate) fn concurrency(&self, sink: &dyn Sink) -> usize {
+        self.concurrency.unwrap_or_else(|| sink.concurrency()).max(1)
+    }
+}
+
+fn concurrency<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    units::count(deserializer).and_then(|count| match count {
+        ..=1000 => Ok(Some(count)),
+        _ => Err(serde::de::Error::custom("is more than 1000")),
+    })
+}
+
+fn attempts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    std::num::NonZeroU32::deserialize(deserializer).map(std::num::NonZeroU32::get)
 }
 
 /// The pauses between attempts: doubled from `min` to `max`, each shortened at random.

@@ -273,6 +273,45 @@ impl Serialize for StatusChange {
     }
 }
 
+impl<'de> Deserialize<'de> for StatusChange {
+    /// Reads what [`Serialize`] wrote; `since_previous_ms` is not part of an event.
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Event {
+            status: String,
+            previous_status: Option<String>,
+            transition: Transition,
+            message_id: String,
+            instance_id: Option<String>,
+            phone: Option<String>,
+            participant: Option<String>,
+            device: Option<i64>,
+            is_group: bool,
+            moment: Option<Timestamp>,
+            received_at: Timestamp,
+            callback: Box<RawValue>,
+        }
+        let event = Event::deserialize(deserializer)?;
+        Ok(Self {
+            facts: Facts {
+                instance_id: event.instance_id,
+                message_id: event.message_id,
+                status: Status::new(event.status),
+                phone: event.phone,
+                participant: event.participant,
+                device: event.device,
+                moment: event.moment,
+            },
+            is_group: event.is_group,
+            received_at: event.received_at,
+            transition: event.transition,
+            previous: event.previous_status.and_then(|name| Status::new(name).rank()),
+            since_previous_ms: None,
+            callback: event.callback,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -5,6 +5,7 @@
 //!   `retention` and `room`: what is deleted, and when nothing more fits.
 
 mod changes;
+mod exceptions;
 mod feed;
 mod lock;
 mod rejected;
@@ -29,6 +30,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use changes::{Page, Query};
+pub use exceptions::{Dead, DeadQuery, Deferred, Outcome, Reason, Replay};
 pub use feed::Feed;
 pub(crate) use lock::make_folder;
 pub use rejected::Rejected;
@@ -272,6 +274,11 @@ impl Store {
         Arc::clone(&self.inner.slots).try_acquire_owned().map(Slot).map_err(|_| Error::Busy)
     }
 
+    /// Room for one job of our own, waited for.
+    async fn slot(&self) -> Result<Slot, Error> {
+        Arc::clone(&self.inner.slots).acquire_owned().await.map(Slot).map_err(|_| Error::Stopped)
+    }
+
     /// Stores a callback; returns when it is on disk. The work goes on when the caller gives up waiting.
     ///
     /// # Errors
@@ -393,6 +400,66 @@ impl Store {
         self.read(move |connection| rejected::find(connection, id)).await
     }
 
+    /// The dead letters of a sink after number `after`, in the order they died, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn dead(&self, sink: &str, query: DeadQuery, after: i64, limit: usize) -> Result<Vec<Dead>, Error> {
+        let sink = sink.to_owned();
+        self.read(move |connection| exceptions::dead(connection, &sink, &query, after, limit)).await
+    }
+
+    /// How many dead letters of a sink are meant.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn count_dead(&self, sink: &str, query: &DeadQuery) -> Result<i64, Error> {
+        let (sink, query) = (sink.to_owned(), query.clone());
+        self.read(move |connection| exceptions::count_dead(connection, &sink, &query)).await
+    }
+
+    /// Lets dead letters go for good; how many there were.
+    ///
+    /// # Errors
+    /// [`Error`]; then they are all still there.
+    pub async fn drop_dead(&self, sink: &str, query: DeadQuery) -> Result<usize, Error> {
+        let sink = sink.to_owned();
+        let edit: Edit = Box::new(move |connection| exceptions::drop_dead(connection, &sink, &query));
+        Ok(self.submit(Work::Edit(edit), self.admit()?).await?.edited)
+    }
+
+    /// Makes at most `limit` dead letters of a sink due again; how many it were. The sink's drain has to be told.
+    ///
+    /// # Errors
+    /// [`Error`]; then they are all still there.
+    pub async fn revive_dead(&self, sink: &str, query: DeadQuery, limit: usize) -> Result<usize, Error> {
+        let sink = sink.to_owned();
+        let edit: Edit = Box::new(move |connection| exceptions::revive_dead(connection, &sink, &query, limit));
+        Ok(self.submit(Work::Edit(edit), self.admit()?).await?.edited)
+    }
+
+    /// Where one change stands at each of these sinks, beyond what their places say: `deferred`, or `dead: ` and the reason.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn exceptions(
+        &self,
+        sinks: Vec<String>,
+        seq: i64,
+        event_id: String,
+    ) -> Result<BTreeMap<String, String>, Error> {
+        self.read(move |connection| {
+            let mut found = BTreeMap::new();
+            for sink in sinks {
+                if let Some(state) = exceptions::standing(connection, &sink, seq, &event_id)? {
+                    found.insert(sink, state);
+                }
+            }
+            Ok(found)
+        })
+        .await
+    }
+
     /// Runs a short read on a thread for blocking work.
     async fn read<T: Send + 'static>(
         &self,
@@ -459,7 +526,7 @@ fn register(
             Start::Now => last_seq,
             Start::Beginning => before_oldest,
         };
-        connection.execute("INSERT OR IGNORE INTO sink VALUES (?1, ?2)", params![name, begin])?;
+        connection.execute("INSERT OR IGNORE INTO sink (name, cursor) VALUES (?1, ?2)", params![name, begin])?;
         let cursor: i64 = connection.query_row("SELECT cursor FROM sink WHERE name = ?1", [name], |row| row.get(0))?;
         if cursor < before_oldest {
             tracing::warn!(

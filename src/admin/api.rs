@@ -138,13 +138,22 @@ pub(super) async fn changes(
 pub(super) async fn sinks(State(admin): State<Arc<Admin>>) -> Json<Value> {
     let (places, latest) = (admin.store.places(), admin.store.latest());
     let sinks = admin.sinks.iter().map(|sink| {
-        let trouble = sink.trouble();
+        let snapshot = sink.snapshot();
+        let cursor = places.get(sink.name().as_str()).copied();
         json!({
             "name": sink.name().as_str(),
-            "state": if trouble.is_some() { "away" } else { "delivering" },
-            "lag": places.get(sink.name().as_str()).map(|cursor| latest - cursor),
-            "failing_since": trouble.as_ref().map(|trouble| trouble.since),
-            "last_error": trouble.map(|trouble| trouble.cause),
+            "state": snapshot.state(),
+            "paused": snapshot.paused,
+            "away_since": snapshot.away_since,
+            "held": snapshot.held,
+            "lag": cursor.map(|cursor| latest - cursor),
+            "deferred": snapshot.deferred,
+            "dead": snapshot.dead,
+            "delivered": snapshot.delivered,
+            "failed": snapshot.failed,
+            "last_success": snapshot.last_success,
+            "last_error": snapshot.last_error,
+            "replay": snapshot.replay,
         })
     });
     Json(sinks.collect())

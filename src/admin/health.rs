@@ -38,8 +38,10 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     for sink in &admin.sinks {
         let behind = places.get(sink.name().as_str()).map(|cursor| latest - cursor);
         let mut check = json!({ "ok": sink.is_moving(), "lag": behind });
-        if let Some(trouble) = sink.trouble() {
-            check["failing_since"] = json!(trouble.since);
+        let snapshot = sink.snapshot();
+        check["state"] = json!(snapshot.state());
+        if let Some(since) = snapshot.away_since {
+            check["away_since"] = json!(since);
         }
         checks.insert(format!("sink:{}", sink.name()), check);
     }

@@ -89,6 +89,14 @@ impl Sink for LogSink {
             Err(error) => Err(away(format!("writing was broken off: {error}"))),
         }
     }
+
+    fn batch(&self) -> usize {
+        500
+    }
+
+    fn concurrency(&self) -> usize {
+        1
+    }
 }
 
 fn away(cause: String) -> Failure {

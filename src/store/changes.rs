@@ -1,8 +1,10 @@
 //! The log's rows: from a callback to rows, and from a row to a status change.
 
+use std::ops::Range;
+
 use jiff::Timestamp;
 use rusqlite::types::Type;
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, params};
 
 use super::seen::{self, Verdict};
 use super::{Entry, Receipt};
@@ -31,35 +33,85 @@ pub(super) fn append(
             tracing::debug!(id = facts.event_id(), message_id, "exact duplicate, known already");
             continue;
         };
-        let Body { text, ids } = callback.body();
-        connection
-            .prepare_cached(
-                "INSERT INTO change VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
-            )?
-            .execute(params![
-                *next_seq,
-                received_at.as_millisecond(),
-                facts.instance_id,
-                facts.message_id,
-                facts.status.as_str(),
-                facts.phone,
-                facts.participant,
-                facts.device,
-                facts.moment.map(Timestamp::as_millisecond),
-                callback.is_group(),
-                transition as i64,
-                previous.map(|rank| rank as i64),
-                since_previous_ms,
-                body_of.is_none().then_some(text),
-                body_of,
-                ids.as_ref().map(|ids| ids.start as i64),
-                ids.as_ref().map(|ids| ids.end as i64),
-            ])?;
+        let row = Row {
+            seq: *next_seq,
+            received_at,
+            facts: &facts,
+            is_group: callback.is_group(),
+            transition,
+            previous,
+            since_previous_ms,
+            body: body_of.is_none().then_some(callback.body().text.as_str()),
+            body_of,
+            ids: callback.body().ids.as_ref(),
+        };
+        row.insert(connection)?;
         body_of.get_or_insert(*next_seq);
         receipt.stored += 1;
         *next_seq += 1;
     }
     Ok(receipt)
+}
+
+/// Puts a change that retention has deleted back in its place; nothing when it is still there.
+pub(super) fn put_back(connection: &Connection, seq: i64, change: &StatusChange) -> rusqlite::Result<()> {
+    let row = Row {
+        seq,
+        received_at: change.received_at,
+        facts: &change.facts,
+        is_group: change.is_group,
+        transition: change.transition,
+        previous: change.previous,
+        since_previous_ms: change.since_previous_ms,
+        body: Some(change.callback.get()),
+        body_of: None,
+        ids: None,
+    };
+    row.insert(connection)
+}
+
+/// What a row of the log has.
+struct Row<'a> {
+    seq: i64,
+    received_at: Timestamp,
+    facts: &'a Facts,
+    is_group: bool,
+    transition: Transition,
+    previous: Option<Rank>,
+    since_previous_ms: Option<i64>,
+    body: Option<&'a str>,
+    body_of: Option<i64>,
+    ids: Option<&'a Range<usize>>,
+}
+
+impl Row<'_> {
+    fn insert(&self, connection: &Connection) -> rusqlite::Result<()> {
+        connection
+            .prepare_cached(
+                "INSERT OR IGNORE INTO change
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+            )?
+            .execute(params![
+                self.seq,
+                self.received_at.as_millisecond(),
+                self.facts.instance_id,
+                self.facts.message_id,
+                self.facts.status.as_str(),
+                self.facts.phone,
+                self.facts.participant,
+                self.facts.device,
+                self.facts.moment.map(Timestamp::as_millisecond),
+                self.is_group,
+                self.transition as i64,
+                self.previous.map(|rank| rank as i64),
+                self.since_previous_ms,
+                self.body,
+                self.body_of,
+                self.ids.map(|ids| ids.start as i64),
+                self.ids.map(|ids| ids.end as i64),
+            ])
+            .map(drop)
+    }
 }
 
 /// Which stored changes are asked for. A default one asks for all.
@@ -125,7 +177,7 @@ pub(super) fn find(connection: &Connection, seq: i64) -> rusqlite::Result<Option
     statement.query_and_then([seq], read)?.next().transpose()
 }
 
-fn read(row: &Row<'_>) -> rusqlite::Result<Entry> {
+fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     let timestamp = |index: usize, ms: i64| Timestamp::from_millisecond(ms).map_err(|_| out_of_range(index, ms));
     let moment: Option<i64> = row.get(8)?;
     let facts = Facts {

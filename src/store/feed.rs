@@ -4,6 +4,10 @@ use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
+use rusqlite::Connection;
+
+use super::exceptions::{self, DeadQuery, Deferred, Outcome, Replay};
+use super::writer::Work;
 use super::{Entry, Error, Store, changes};
 
 /// The most changes in one batch.
@@ -22,36 +26,116 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// Waits for changes after the sink's place and reads the first of them; at least one. Cancelling it loses nothing.
+    /// The changes after `after`, in order, as many as one read gives; none when there are none yet.
     ///
     /// # Errors
     /// When the store can't be read, or has stopped.
-    pub async fn next(&mut self) -> Result<Vec<Entry>, Error> {
-        loop {
-            let after = self.cursor;
-            let latest = *self.latest.wait_for(|latest| *latest > after).await.map_err(|_| Error::Stopped)?;
-            let page = self
-                .store
-                .read(move |connection| {
-                    changes::page(connection, &changes::Query::default(), after, MAX_ENTRIES, MAX_ENTRIES, MAX_BYTES)
-                })
-                .await?;
-            if !page.entries.is_empty() {
-                return Ok(page.entries);
-            }
-            // What was there is gone in the meantime.
-            self.done(latest);
-        }
+    pub async fn read(&self, after: i64) -> Result<Vec<Entry>, Error> {
+        let page = self
+            .store
+            .read(move |connection| {
+                changes::page(connection, &changes::Query::default(), after, MAX_ENTRIES, MAX_ENTRIES, MAX_BYTES)
+            })
+            .await?;
+        Ok(page.entries)
+    }
+
+    /// The change with this sequence number, if it is still there.
+    ///
+    /// # Errors
+    /// When the store can't be read, or has stopped.
+    pub async fn find(&self, seq: i64) -> Result<Option<Entry>, Error> {
+        self.store.read(move |connection| changes::find(connection, seq)).await
+    }
+
+    /// The sequence number of the latest stored change.
+    pub fn latest(&self) -> i64 {
+        *self.latest.borrow()
+    }
+
+    /// Waits until a change after `after` is stored.
+    ///
+    /// # Errors
+    /// When the store has stopped.
+    pub async fn wait_beyond(&mut self, after: i64) -> Result<(), Error> {
+        self.latest.wait_for(|latest| *latest > after).await.map(drop).map_err(|_| Error::Stopped)
     }
 
     /// Moves the sink's place: everything up to `seq` is done with. It is on disk with one of the next commits; after a crash
     /// before that, those changes come again.
     pub fn done(&mut self, seq: i64) {
-        self.cursor = self.cursor.max(seq);
-        self.store.record_place(&self.sink, self.cursor);
+        if seq > self.cursor {
+            self.cursor = seq;
+            self.store.record_place(&self.sink, seq);
+        }
     }
 
-    /// The sequence number of the last change that is done with.
+    /// Writes what became of changes other than a plain delivery, and moves the sink's place to `seq` with it; returns when it
+    /// is on disk.
+    ///
+    /// # Errors
+    /// [`Error`]; then none of it was written.
+    pub async fn settle(&mut self, outcomes: Vec<Outcome>, seq: i64) -> Result<(), Error> {
+        let (sink, cursor) = (self.sink.clone(), seq.max(self.cursor));
+        let slot = self.store.slot().await?;
+        let write = move |connection: &Connection| exceptions::write(connection, &sink, &outcomes, cursor).map(|()| 1);
+        self.store.submit(Work::Edit(Box::new(write)), slot).await?;
+        self.done(cursor);
+        Ok(())
+    }
+
+    /// The changes deferred for this sink after `after`, in the order stored: a part of them, until there are none.
+    ///
+    /// # Errors
+    /// When the store can't be read, or has stopped.
+    pub async fn deferred(&self, after: i64) -> Result<Vec<Deferred>, Error> {
+        let sink = self.sink.clone();
+        self.store.read(move |connection| exceptions::deferred(connection, &sink, after, MAX_ENTRIES)).await
+    }
+
+    /// How many dead letters the sink has.
+    ///
+    /// # Errors
+    /// When the store can't be read, or has stopped.
+    pub async fn count_dead(&self) -> Result<i64, Error> {
+        self.store.count_dead(&self.sink, &DeadQuery::default()).await
+    }
+
+    /// Why the sink is paused, if it is.
+    ///
+    /// # Errors
+    /// When the store can't be read, or has stopped.
+    pub async fn paused(&self) -> Result<Option<String>, Error> {
+        let sink = self.sink.clone();
+        self.store
+            .read(move |connection| {
+                connection.query_row("SELECT paused FROM sink WHERE name = ?1", [sink], |row| row.get(0))
+            })
+            .await
+    }
+
+    /// Forgets why the sink was paused; returns when that is on disk.
+    ///
+    /// # Errors
+    /// [`Error`]; then it was not written.
+    pub async fn resume(&self) -> Result<(), Error> {
+        let sink = self.sink.clone();
+        let slot = self.store.slot().await?;
+        let write =
+            move |connection: &Connection| connection.execute("UPDATE sink SET paused = NULL WHERE name = ?1", [&sink]);
+        self.store.submit(Work::Edit(Box::new(write)), slot).await.map(drop)
+    }
+
+    /// The sink's replay that is going on.
+    ///
+    /// # Errors
+    /// When the store can't be read, or has stopped.
+    pub async fn replay(&self) -> Result<Option<Replay>, Error> {
+        let sink = self.sink.clone();
+        self.store.read(move |connection| exceptions::replay(connection, &sink)).await
+    }
+
+    /// Everything up to this sequence number is done with.
     pub fn cursor(&self) -> i64 {
         self.cursor
     }
@@ -61,7 +145,7 @@ impl Store {
     fn record_place(&self, sink: &str, cursor: i64) {
         let mut places = self.inner.shared.places.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if let Some(place) = places.get_mut(sink) {
-            *place = cursor;
+            *place = cursor.max(*place);
         }
         drop(places);
         // One message at a time: the writer stores every place when it gets to it.

@@ -15,7 +15,7 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::DropGuard;
 
 use super::room::Room;
-use super::{Error, Receipt, changes, rejected, retention, schema};
+use super::{Error, Receipt, changes, exceptions, rejected, retention, schema};
 use crate::callback::Callback;
 
 /// The most jobs in one transaction.
@@ -267,11 +267,21 @@ impl Writer {
         let _ = self.connection.busy_timeout(schema::BUSY_TIMEOUT);
     }
 
+    /// The last change that no configured sink has still to be given. Of places on disk: after a crash a sink must not ask for what
+    /// is gone.
+    fn delivered(&self) -> rusqlite::Result<i64> {
+        let mut delivered = i64::MAX;
+        for (sink, cursor) in &self.stored_places {
+            let oldest = exceptions::oldest_deferred(&self.connection, sink)?;
+            delivered = delivered.min(oldest.map_or(*cursor, |oldest| (oldest - 1).min(*cursor)));
+        }
+        Ok(delivered)
+    }
+
     /// Deletes a slice of what is older than the retention, or of the oldest when space runs out; whether there may be more.
     fn trim(&mut self) -> bool {
-        // Of places on disk: after a crash a sink must not ask for what is gone.
-        let delivered = self.stored_places.values().copied().min().unwrap_or(i64::MAX);
-        let sliced = self.room.is_short(&self.connection).and_then(|short| {
+        let sliced = self.delivered().and_then(|delivered| {
+            let short = self.room.is_short(&self.connection)?;
             let before = if short { None } else { Timestamp::now().checked_sub(self.retention).ok() };
             retention::delete_slice(&mut self.connection, delivered, before, self.next_seq - 1)
         });

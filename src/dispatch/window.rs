@@ -1,0 +1,150 @@
+//! What a drain has read of the log and not yet done with.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+use crate::sink::Delivery;
+use crate::status::{Facts, Transition};
+
+/// The most changes that are read ahead.
+pub(super) const MAX_CHANGES: usize = 1000;
+
+/// What must stay in order: one message and recipient. A hash will do: two that collide are kept in order for nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Key(u64);
+
+impl Key {
+    pub(super) fn of(facts: &Facts) -> Self {
+        let mut hash = DefaultHasher::new();
+        (&facts.instance_id, &facts.message_id, facts.recipient()).hash(&mut hash);
+        Self(hash.finish())
+    }
+}
+
+/// The changes between the sink's cursor and the last one read, in the order stored.
+pub(super) struct Window {
+    places: BTreeMap<i64, Place>,
+    read_to: i64,
+    waiting: usize,
+    /// The last change of each message in here that overtakes all before it.
+    latest_advance: HashMap<Key, i64>,
+}
+
+struct Place {
+    key: Key,
+    state: State,
+}
+
+enum State {
+    Waiting(Box<Delivery>),
+    InFlight,
+    Done,
+}
+
+impl Window {
+    pub(super) fn new(cursor: i64) -> Self {
+        Self { places: BTreeMap::new(), read_to: cursor, waiting: 0, latest_advance: HashMap::new() }
+    }
+
+    /// Where to read on.
+    pub(super) fn read_to(&self) -> i64 {
+        self.read_to
+    }
+
+    /// Whether more may be read.
+    pub(super) fn has_room(&self) -> bool {
+        self.places.len() < MAX_CHANGES
+    }
+
+    /// How many have still to be given, and are not under way.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Takes what was read up to `read_to`; what the sink doesn't want is not among `changes`.
+    pub(super) fn extend(&mut self, changes: impl IntoIterator<Item = Delivery>, read_to: i64) {
+        for change in changes {
+            let (seq, key) = (change.seq, Key::of(&change.change.facts));
+            if change.change.transition == Transition::Advance {
+                self.latest_advance.insert(key, seq);
+            }
+            self.places.insert(seq, Place { key, state: State::Waiting(Box::new(change)) });
+            self.waiting += 1;
+        }
+        self.read_to = self.read_to.max(read_to);
+    }
+
+    /// Takes the next at most `limit` that may be given now, in order: none whose key is in `busy`. Those whose key `is_held`
+    /// have to wait elsewhere, behind an earlier one of their message; with `only_latest`, those that a later one of their
+    /// message has overtaken are done with.
+    pub(super) fn take(
+        &mut self,
+        limit: usize,
+        busy: &HashSet<Key>,
+        is_held: impl Fn(Key) -> bool,
+        only_latest: bool,
+    ) -> Taken {
+        let mut taken = Taken::default();
+        for (seq, place) in &mut self.places {
+            if taken.lane.len() == limit {
+                break;
+            }
+            if !matches!(place.state, State::Waiting(_)) || busy.contains(&place.key) {
+                continue;
+            }
+            let is_overtaken = only_latest && self.latest_advance.get(&place.key).is_some_and(|latest| latest > seq);
+            let is_held = is_held(place.key);
+            let next = if is_overtaken || is_held { State::Done } else { State::InFlight };
+            let State::Waiting(change) = std::mem::replace(&mut place.state, next) else { continue };
+            self.waiting -= 1;
+            if is_overtaken {
+                taken.overtaken += 1;
+            } else if is_held {
+                taken.held.push((place.key, *change));
+            } else {
+                taken.lane.push((place.key, *change));
+            }
+        }
+        taken
+    }
+
+    /// This one, which was under way, is done with: delivered, or written down elsewhere.
+    pub(super) fn done(&mut self, seq: i64) {
+        if let Some(place) = self.places.get_mut(&seq) {
+            place.state = State::Done;
+        }
+    }
+
+    /// This one, which was under way, has still to be given.
+    pub(super) fn put_back(&mut self, change: Delivery) {
+        if let Some(place) = self.places.get_mut(&change.seq) {
+            place.state = State::Waiting(Box::new(change));
+            self.waiting += 1;
+        }
+    }
+
+    /// Lets go of what is done with at the beginning; the sequence number up to which everything is.
+    pub(super) fn settle(&mut self) -> i64 {
+        while let Some(first) = self.places.first_entry() {
+            if !matches!(first.get().state, State::Done) {
+                return first.key() - 1;
+            }
+            let (seq, place) = first.remove_entry();
+            if self.latest_advance.get(&place.key) == Some(&seq) {
+                self.latest_advance.remove(&place.key);
+            }
+        }
+        self.read_to
+    }
+}
+
+/// What [`Window::take`] found.
+#[derive(Default)]
+pub(super) struct Taken {
+    /// To be given now.
+    pub(super) lane: Vec<(Key, Delivery)>,
+    /// To be written down behind an earlier one of their message.
+    pub(super) held: Vec<(Key, Delivery)>,
+    /// How many a later one of their message has made superfluous.
+    pub(super) overtaken: usize,
+}
