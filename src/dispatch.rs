@@ -631,3 +631,6 @@ impl Lane {
         matches!(self.origin, Origin::Retry(deferred) if deferred.seq == seq)
     }
 }
+
+#[cfg(test)]
+mod tests;
