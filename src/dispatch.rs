@@ -53,6 +53,8 @@ pub struct Drain {
 
     window: Window,
     waiting: Waiting,
+    /// Changes after the sink's place that were written down as deferred or dead before the last stop.
+    written: HashSet<i64>,
     /// The messages of which a change is under way.
     busy: HashSet<Key>,
     lanes: JoinSet<Result<(), Failure>>,
@@ -138,6 +140,7 @@ impl Drain {
             commands,
             clock: Clock { started: Instant::now(), time: Timestamp::now() },
             waiting: Waiting::default(),
+            written: HashSet::new(),
             busy: HashSet::new(),
             lanes: JoinSet::new(),
             under_way: HashMap::new(),
@@ -210,6 +213,7 @@ impl Drain {
         let dead = self.feed.count_dead().await?;
         self.standing.update(|snapshot| (snapshot.paused, snapshot.dead) = (paused, dead));
         self.reload().await?;
+        self.written = self.feed.written().await?.into_iter().filter(|seq| *seq > self.window.read_to()).collect();
         self.restore_replay().await
     }
 
@@ -272,7 +276,8 @@ impl Drain {
         let latest = self.feed.latest();
         let entries = self.feed.read(self.window.read_to()).await?;
         let read_to = entries.last().map_or(latest, |last| last.seq);
-        let wanted = entries.into_iter().filter(|entry| self.standing.filter().matches(&entry.change));
+        let (filter, written) = (self.standing.filter(), &mut self.written);
+        let wanted = entries.into_iter().filter(|entry| !written.remove(&entry.seq) && filter.matches(&entry.change));
         self.window.extend(wanted, read_to);
         Ok(())
     }

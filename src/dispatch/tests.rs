@@ -125,7 +125,14 @@ fn quick() -> DeliveryConfig {
 impl Bench {
     fn start(folder: &Path, destination: &Arc<Destination>, config: DeliveryConfig) -> Self {
         let sqlite = Sqlite { path: folder.to_owned(), ..Sqlite::default() };
-        let store = Store::open(&sqlite, &[("sink".to_owned(), config.start)], 100).unwrap();
+        let sinks = [("sink".to_owned(), config.start)];
+        // A read that the last one had under way when it crashed may hold the store for another moment.
+        let store = loop {
+            match Store::open(&sqlite, &sinks, 100) {
+                Err(crate::store::OpenError::InUse { .. }) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
         let (standing, commands) = Standing::new("sink".parse().unwrap(), Filter::default());
         let standing = Arc::new(standing);
         let feed = store.feed("sink").unwrap();

@@ -183,6 +183,16 @@ pub(super) fn deferred(
         .collect()
 }
 
+/// The changes after `cursor` that are deferred or dead.
+pub(super) fn written(connection: &Connection, sink: &str, cursor: i64) -> rusqlite::Result<Vec<i64>> {
+    connection
+        .prepare_cached(
+            "SELECT seq FROM deferred WHERE sink = ?1 AND seq > ?2 UNION SELECT seq FROM dead WHERE sink = ?1 AND seq > ?2",
+        )?
+        .query_map(params![sink, cursor], |row| row.get(0))?
+        .collect()
+}
+
 /// The oldest change that this sink will be given again.
 pub(super) fn oldest_deferred(connection: &Connection, sink: &str) -> rusqlite::Result<Option<i64>> {
     connection.prepare_cached("SELECT min(seq) FROM deferred WHERE sink = ?1")?.query_row([sink], |row| row.get(0))

@@ -93,6 +93,15 @@ impl Feed {
         self.store.read(move |connection| exceptions::deferred(connection, &sink, after, MAX_ENTRIES)).await
     }
 
+    /// The changes after the sink's place that were deferred or died all the same: an earlier one kept the place from moving.
+    ///
+    /// # Errors
+    /// When the store can't be read, or has stopped.
+    pub async fn written(&self) -> Result<Vec<i64>, Error> {
+        let (sink, cursor) = (self.sink.clone(), self.cursor);
+        self.store.read(move |connection| exceptions::written(connection, &sink, cursor)).await
+    }
+
     /// How many dead letters the sink has.
     ///
     /// # Errors

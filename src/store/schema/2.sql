@@ -26,6 +26,7 @@ CREATE TABLE dead (
     since_previous_ms INTEGER
 ) STRICT;
 CREATE INDEX dead_by_sink ON dead (sink, id);
+CREATE INDEX dead_by_place ON dead (sink, seq);
 CREATE INDEX dead_by_event ON dead (event_id);
 
 -- Stored changes that a sink is being given again.
