@@ -93,6 +93,6 @@ fn duration(text: &str) -> Result<Duration, String> {
     if duration.is_zero() { Err("it is zero".into()) } else { Ok(duration) }
 }
 
-fn block_on(work: impl Future<Output = anyhow::Result<ExitCode>>) -> anyhow::Result<ExitCode> {
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

@@ -1,6 +1,7 @@
 //! What a sink is, and which there are: the one place to add another.
 
 mod filter;
+pub mod forward;
 pub mod log;
 
 use std::fmt;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Deserialize;
 
-use crate::config::units;
+use crate::config::{self, units};
 use crate::store::Start;
 
 pub use crate::store::Entry as Delivery;
@@ -140,6 +141,8 @@ impl fmt::Display for Name {
 pub struct Config {
     /// A line on standard output for each change.
     pub log: Option<log::Config>,
+    /// An HTTP request for each change.
+    pub forward: Option<forward::Config>,
     /// Which changes the sink is given.
     pub filter: Filter,
     /// How it is given them.
@@ -207,14 +210,20 @@ impl Default for Backoff {
     }
 }
 
+/// The one kind that a sink is of.
+enum Kind<'a> {
+    Log(&'a log::Config),
+    Forward(&'a forward::Config),
+}
+
 impl Config {
     /// Checks what the types alone don't say.
     ///
     /// # Errors
     /// A sentence for the one who wrote the configuration.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        if self.log.is_none() {
-            return Err("has no kind; add a table such as [sinks.NAME.log]".into());
+        if let Kind::Forward(forward) = self.one_kind()? {
+            forward.validate()?;
         }
         if self.delivery.backoff.min > self.delivery.backoff.max {
             return Err("delivery.backoff: min is longer than max".into());
@@ -222,9 +231,45 @@ impl Config {
         Ok(())
     }
 
+    fn one_kind(&self) -> Result<Kind<'_>, String> {
+        match (&self.log, &self.forward) {
+            (Some(log), None) => Ok(Kind::Log(log)),
+            (None, Some(forward)) => Ok(Kind::Forward(forward)),
+            (None, None) => Err("has no kind; add a table such as [sinks.NAME.log] or [sinks.NAME.forward]".into()),
+            _ => Err("has several kinds; keep one, and give the others a name of their own".into()),
+        }
+    }
+
     /// The kind's name, for people.
     pub(crate) fn kind(&self) -> &'static str {
-        "log"
+        match self.one_kind() {
+            Ok(Kind::Log(_)) => "log",
+            Ok(Kind::Forward(_)) => "forward",
+            // Only what a program of one's own adds isn't configured by kind.
+            Err(_) => "own",
+        }
+    }
+
+    /// What the sink does, for people. Reads the files that its configuration names.
+    ///
+    /// # Errors
+    /// When a file can't be used.
+    pub(crate) fn describe(&self) -> anyhow::Result<String> {
+        match self.one_kind().map_err(anyhow::Error::msg)? {
+            Kind::Log(log) => Ok(log.describe()),
+            Kind::Forward(forward) => Ok(forward::ForwardSink::new(forward)?.describe()),
+        }
+    }
+
+    /// Tries whether the destination can be reached, and says what came of it. Hands nothing over.
+    ///
+    /// # Errors
+    /// What keeps it from being reached.
+    pub(crate) async fn reach(&self) -> anyhow::Result<String> {
+        match self.one_kind().map_err(anyhow::Error::msg)? {
+            Kind::Log(_) => Ok("standard output, always there".into()),
+            Kind::Forward(forward) => forward::ForwardSink::new(forward)?.reach().await.map_err(anyhow::Error::msg),
+        }
     }
 }
 
@@ -236,8 +281,11 @@ pub(crate) fn default_sinks() -> std::collections::BTreeMap<Name, Config> {
 
 /// Builds the sink that a configuration describes. `folder` is the store's, where keys that were made are kept.
 pub(crate) fn build(name: &Name, config: &Config, folder: &Path, pretty: bool) -> anyhow::Result<Box<dyn Sink>> {
-    match &config.log {
-        Some(log) => Ok(Box::new(log::LogSink::new(name.as_str(), log, folder, pretty)?)),
-        None => anyhow::bail!("the sink {name} has no kind"),
+    match config.one_kind().map_err(|error| anyhow::anyhow!("the sink {name} {error}"))? {
+        Kind::Log(log) => Ok(Box::new(log::LogSink::new(name.as_str(), log, folder, pretty)?)),
+        Kind::Forward(forward) => {
+            let wrong = |error| config::Error::new(format!("sinks.{name}"), format!("{error:#}"));
+            Ok(Box::new(forward::ForwardSink::new(forward).map_err(wrong)?))
+        }
     }
 }

@@ -94,15 +94,26 @@ impl Check {
                 if token.is_some() { "with a token" } else { "no token: register asks for --token-file" }
             ),
         );
+        let mut unreached = false;
         for (name, sink) in &config.sinks {
-            say("sink", &format!("{name}: {}", sink.kind()));
+            let description = sink.describe().map_err(|error| Usage(format!("sinks.{name}: {error:#}")))?;
+            say("sink", &format!("{name}: {}, {description}", sink.kind()));
             if self.connect {
-                // The one kind there is has nothing to be reached.
-                say("", "standard output, always there");
+                match super::block_on(sink.reach()) {
+                    Ok(found) => say("", &found),
+                    Err(error) => {
+                        say("", &format!("{error:#}"));
+                        unreached = true;
+                    }
+                }
             }
         }
         if config.sinks.is_empty() {
             output::remark("no sink is configured: status changes are stored and go nowhere");
+        }
+        if unreached {
+            output::remark("a sink can't be reached: changes for it would wait in the store");
+            return Ok(ExitCode::from(2));
         }
         Ok(ExitCode::SUCCESS)
     }

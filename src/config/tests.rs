@@ -26,6 +26,10 @@ fn a_mistake_is_told_by_line_and_key_and_what_was_expected() {
         ),
         ("[sinks.A.log]", vec!["line 1", "lower-case"]),
         ("[sinks.a.delivery]\nstart = \"now\"", vec!["sinks.a", "no kind"]),
+        ("[sinks.a.log]\n[sinks.a.forward]\nurl = \"http://b/\"", vec!["sinks.a", "several kinds"]),
+        ("[sinks.a.forward]\nbody = \"event\"", vec!["sinks.a: forward.url is missing", "forward.url_file"]),
+        ("[sinks.a.forward]\nurl = \"crm\"", vec!["line 2, sinks.a.forward.url", "not a URL"]),
+        ("[sinks.a.forward]\nheaders = { host = \"b\" }", vec!["line 2, sinks.a.forward.headers", "host is set"]),
         ("[server\n", vec!["line 1"]),
         ("[admin]\nlisten = \"0.0.0.0:1\"", vec!["admin.listen", "admin.token"]),
         ("[server]\npath = \"status/\"", vec!["line 2", "server.path", "begins with a slash"]),
@@ -39,9 +43,18 @@ fn a_mistake_is_told_by_line_and_key_and_what_was_expected() {
 
 #[test]
 fn a_refusal_never_shows_a_secret() {
-    for text in
-        ["[server]\nsecrets = [5544123498765]", "[admin]\ntoken = 5544123498765", "[admin]\ntoken = 5544123498765x"]
-    {
+    for text in [
+        "[server]\nsecrets = [5544123498765]",
+        "[admin]\ntoken = 5544123498765",
+        "[admin]\ntoken = 5544123498765x",
+        "[sinks.a.forward]\nurl = 5544123498765",
+        "[sinks.a.forward]\nurl = \"5544123498765\"",
+        "[sinks.a.forward]\nsigning_secrets = \"5544123498765\"",
+        "[sinks.a.forward]\nsigning_secrets = [5544123498765]",
+        "[sinks.a.forward]\nheaders = { a = 5544123498765 }",
+        "[sinks.a.forward]\nheaders = { a = [5544123498765] }",
+        "[sinks.a.forward]\nheaders = \"5544123498765\"",
+    ] {
         assert!(!refusal(text, &[]).contains("123498765"), "{text}");
     }
     let told = refusal("", &[("PLUGCHAT_RECEIVER__SERVER__SECRETS", "canary")]);
@@ -78,16 +91,20 @@ fn the_example_is_the_defaults() {
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(option)
-                if option
-                    .split(" = ")
-                    .next()
-                    .is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
+                if option.starts_with("[sinks.")
+                    || option
+                        .split(" = ")
+                        .next()
+                        .is_some_and(|key| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')) =>
             {
                 option
             }
             _ => line,
         })
-        .filter(|line| !line.starts_with("secrets_file") && !line.starts_with("token_file"))
+        // Of what can come from a file too, one is tried.
+        .filter(|line| {
+            !["secrets_file", "token_file", "url_file", "signing_secret_file"].iter().any(|key| line.starts_with(key))
+        })
         .collect::<Vec<_>>()
         .join("\n");
     assert_ne!(format!("{:?}", read(&shown, &[])), defaults);

@@ -22,6 +22,18 @@ pub struct Config {
     pub phone: PhoneStyle,
 }
 
+impl Config {
+    /// What the sink does, for people.
+    pub(super) fn describe(&self) -> String {
+        let phones = match self.phone {
+            PhoneStyle::Masked => "masked",
+            PhoneStyle::Full => "in full",
+            PhoneStyle::Hashed => "hashed",
+        };
+        format!("to standard output, phone numbers {phones}")
+    }
+}
+
 /// Writes to standard output.
 pub struct LogSink {
     name: String,

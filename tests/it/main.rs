@@ -11,6 +11,7 @@ mod commands;
 mod configuration;
 mod durable;
 mod forms;
+mod forward;
 mod kills;
 mod places;
 mod register;

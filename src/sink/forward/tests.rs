@@ -1,0 +1,5 @@
+mod configuration;
+mod destination;
+mod failures;
+mod requests;
+mod tls;
