@@ -9,6 +9,8 @@ mod bounds;
 mod canary;
 mod commands;
 mod configuration;
+mod delivery;
+mod destination;
 mod durable;
 mod forms;
 mod forward;
