@@ -29,8 +29,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sink::{Delivery, DeliveryConfig, Failure, FailureKind, Sink};
 use crate::store::{Deferred, Error, Feed, Outcome, Reason, Replay};
-pub use standing::{Command, Snapshot, Standing};
-use waiting::{MAX_DEFERRED, Waiting};
+pub use standing::{Command, Ended, Snapshot, Standing, Told};
+pub use waiting::MAX_DEFERRED;
+use waiting::Waiting;
 use window::{Key, Window};
 
 /// The most dead letters of one sink. At it the sink reads no further until some are retried or dropped.
@@ -48,7 +49,7 @@ pub struct Drain {
     feed: Feed,
     config: DeliveryConfig,
     standing: Arc<Standing>,
-    commands: mpsc::Receiver<Command>,
+    commands: mpsc::Receiver<Told>,
     clock: Clock,
 
     window: Window,
@@ -128,7 +129,7 @@ impl Drain {
         feed: Feed,
         config: DeliveryConfig,
         standing: Arc<Standing>,
-        commands: mpsc::Receiver<Command>,
+        commands: mpsc::Receiver<Told>,
     ) -> Self {
         let (width, burst) = (config.concurrency(sink.as_ref()), sink.batch());
         Self {
@@ -195,7 +196,7 @@ impl Drain {
                 biased;
                 () = stop.cancelled() => {}
                 Some(joined) = self.lanes.join_next_with_id(), if !self.lanes.is_empty() => self.joined(joined),
-                Some(command) = self.commands.recv() => self.obey(command).await?,
+                Some(told) = self.commands.recv() => self.obey(told).await?,
                 stored = self.feed.wait_beyond(self.window.read_to()), if reads => stored?,
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
             }
@@ -579,9 +580,12 @@ impl Drain {
         self.standing.update(|snapshot| snapshot.paused = Some(why.to_owned()));
     }
 
-    async fn obey(&mut self, command: Command) -> Result<(), Error> {
+    async fn obey(&mut self, Told { command, obeyed }: Told) -> Result<(), Error> {
         match command {
-            Command::Pause => self.pause_because("operator"),
+            Command::Pause => {
+                self.pause_because("operator");
+                tracing::info!(sink = %self.standing.name(), "the sink is paused until it is resumed");
+            }
             Command::Resume => {
                 self.feed.resume().await?;
                 self.paused = false;
@@ -599,6 +603,9 @@ impl Drain {
             Command::Replay(replay) => self.begin_replay(replay),
             Command::CancelReplay => self.end_replay("cancelled"),
         }
+        self.settle().await?;
+        // Whoever wanted it may have given up waiting.
+        let _ = obeyed.send(());
         Ok(())
     }
 

@@ -3,10 +3,11 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::window::Key;
-use super::{Drain, Origin, Replay};
+use super::{Drain, Ended, Origin, Replay};
 use crate::sink::Delivery;
 use crate::store::{Deferred, Error, Outcome};
 
@@ -40,15 +41,16 @@ impl Drain {
     fn resume_replay(&mut self, replay: Replay) {
         let (changes, read_to) = (VecDeque::new(), replay.position);
         self.replay = Some(Running { replay, changes, read_to, next_at: Instant::now() });
-        self.standing.update(|snapshot| snapshot.replay = Some(replay));
+        self.standing.update(|snapshot| (snapshot.replay, snapshot.last_replay) = (Some(replay), None));
     }
 
     /// Ends the replay, if there is one. What is under way of it is still delivered.
-    pub(super) fn end_replay(&mut self, how: &str) {
+    pub(super) fn end_replay(&mut self, how: &'static str) {
         if let Some(Running { replay, .. }) = self.replay.take() {
             tracing::info!(sink = %self.standing.name(), delivered = replay.delivered, how, "the replay has ended");
             self.outcomes.push(Outcome::Replay(None));
-            self.standing.update(|snapshot| snapshot.replay = None);
+            let ended = Ended { how, delivered: replay.delivered, at: Timestamp::now() };
+            self.standing.update(|snapshot| (snapshot.replay, snapshot.last_replay) = (None, Some(ended)));
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::sink::{Filter, Name};
 use crate::store::Replay;
@@ -27,6 +27,24 @@ pub enum Command {
     Replay(Replay),
     /// End the replay.
     CancelReplay,
+}
+
+/// A command on its way to a drain, which says when it has obeyed.
+#[derive(Debug)]
+pub struct Told {
+    pub(super) command: Command,
+    pub(super) obeyed: oneshot::Sender<()>,
+}
+
+/// A replay that is over.
+#[derive(Clone, Debug, Serialize)]
+pub struct Ended {
+    /// How: `done`, `cancelled`.
+    pub how: &'static str,
+    /// How many changes were given.
+    pub delivered: u64,
+    /// When.
+    pub at: Timestamp,
 }
 
 /// What is known of a sink.
@@ -52,6 +70,8 @@ pub struct Snapshot {
     pub last_error: Option<String>,
     /// The replay that is going on.
     pub replay: Option<Replay>,
+    /// How the last replay ended, since the start; none while one is going on.
+    pub last_replay: Option<Ended>,
 }
 
 impl Snapshot {
@@ -74,12 +94,12 @@ pub struct Standing {
     started: Instant,
     last_turn_ms: AtomicI64,
     snapshot: Mutex<Snapshot>,
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<Told>,
 }
 
 impl Standing {
     /// For a sink of this name with this filter; its drain hears commands on the receiver.
-    pub fn new(name: Name, filter: Filter) -> (Self, mpsc::Receiver<Command>) {
+    pub fn new(name: Name, filter: Filter) -> (Self, mpsc::Receiver<Told>) {
         let (commands, heard) = mpsc::channel(16);
         let standing = Self {
             name,
@@ -113,9 +133,11 @@ impl Standing {
         self.snapshot.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Tells the drain; `false` when it has ended.
+    /// Tells the drain, and returns when it has obeyed and what there is to remember of it is on disk; `false` when the drain has
+    /// ended or the store does not write.
     pub async fn tell(&self, command: Command) -> bool {
-        self.commands.send(command).await.is_ok()
+        let (obeyed, done) = oneshot::channel();
+        self.commands.send(Told { command, obeyed }).await.is_ok() && done.await.is_ok()
     }
 
     pub(super) fn update(&self, change: impl FnOnce(&mut Snapshot)) {
