@@ -183,6 +183,8 @@ impl Drain {
 
     /// `Err` only for the store's trouble, and with nothing lost: it can be called again.
     async fn follow(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        // What the store did not take the last time: what is there would be read as if that had not been.
+        self.settle().await?;
         self.restore().await?;
         while !stop.is_cancelled() {
             let reads = self.reads_on();
