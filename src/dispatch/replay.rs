@@ -74,8 +74,8 @@ impl Drain {
                 .changes
                 .extend(entries.into_iter().filter(|entry| entry.seq <= until && filter.matches(&entry.change)));
             if running.changes.is_empty() {
-                // Nothing in this part is for the sink: the next part, when it is our turn again.
-                return Ok(true);
+                // Nothing in this part is for the sink: the next part when all else had its turn, commands and a stop, too.
+                return Ok(false);
             }
         }
         // About ten lanes a second at the most, so that the rate is one and not a series of bursts.
