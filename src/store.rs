@@ -1,10 +1,11 @@
 //! Where changes are kept: an embedded SQLite database, written by one thread. The only module that knows SQL.
 //!
 //! - `schema`: opening and migrating; `writer`: the one thread that commits; `changes`: the log's rows; `seen`: exact
-//!   duplicates and current statuses; `feed`: the log as a sink follows it; `rejected`: bodies that were no callback;
-//!   `retention` and `room`: what is deleted, and when nothing more fits.
+//!   duplicates and current statuses; `feed`: the log as a sink follows it; `exceptions` and `dead`: what a sink was not given;
+//!   `times`: places in the log by time; `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits.
 
 mod changes;
+mod dead;
 mod exceptions;
 mod feed;
 mod lock;
@@ -13,6 +14,7 @@ mod retention;
 mod room;
 mod schema;
 mod seen;
+mod times;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -30,7 +32,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use changes::{Page, Query};
-pub use exceptions::{Dead, DeadQuery, Deferred, Outcome, Reason, Replay};
+pub use dead::{Dead, DeadQuery};
+pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
 pub use feed::Feed;
 pub(crate) use lock::make_folder;
 pub use rejected::Rejected;
@@ -398,66 +401,6 @@ impl Store {
     /// [`Error`] when the store can't be read.
     pub async fn find_rejected(&self, id: i64) -> Result<Option<Rejected>, Error> {
         self.read(move |connection| rejected::find(connection, id)).await
-    }
-
-    /// The dead letters of a sink after number `after`, in the order they died, at most `limit`.
-    ///
-    /// # Errors
-    /// [`Error`] when the store can't be read.
-    pub async fn dead(&self, sink: &str, query: DeadQuery, after: i64, limit: usize) -> Result<Vec<Dead>, Error> {
-        let sink = sink.to_owned();
-        self.read(move |connection| exceptions::dead(connection, &sink, &query, after, limit)).await
-    }
-
-    /// How many dead letters of a sink are meant.
-    ///
-    /// # Errors
-    /// [`Error`] when the store can't be read.
-    pub async fn count_dead(&self, sink: &str, query: &DeadQuery) -> Result<i64, Error> {
-        let (sink, query) = (sink.to_owned(), query.clone());
-        self.read(move |connection| exceptions::count_dead(connection, &sink, &query)).await
-    }
-
-    /// Lets dead letters go for good; how many there were.
-    ///
-    /// # Errors
-    /// [`Error`]; then they are all still there.
-    pub async fn drop_dead(&self, sink: &str, query: DeadQuery) -> Result<usize, Error> {
-        let sink = sink.to_owned();
-        let edit: Edit = Box::new(move |connection| exceptions::drop_dead(connection, &sink, &query));
-        Ok(self.submit(Work::Edit(edit), self.admit()?).await?.edited)
-    }
-
-    /// Makes at most `limit` dead letters of a sink due again; how many it were. The sink's drain has to be told.
-    ///
-    /// # Errors
-    /// [`Error`]; then they are all still there.
-    pub async fn revive_dead(&self, sink: &str, query: DeadQuery, limit: usize) -> Result<usize, Error> {
-        let sink = sink.to_owned();
-        let edit: Edit = Box::new(move |connection| exceptions::revive_dead(connection, &sink, &query, limit));
-        Ok(self.submit(Work::Edit(edit), self.admit()?).await?.edited)
-    }
-
-    /// Where one change stands at each of these sinks, beyond what their places say: `deferred`, or `dead: ` and the reason.
-    ///
-    /// # Errors
-    /// [`Error`] when the store can't be read.
-    pub async fn exceptions(
-        &self,
-        sinks: Vec<String>,
-        seq: i64,
-        event_id: String,
-    ) -> Result<BTreeMap<String, String>, Error> {
-        self.read(move |connection| {
-            let mut found = BTreeMap::new();
-            for sink in sinks {
-                if let Some(state) = exceptions::standing(connection, &sink, seq, &event_id)? {
-                    found.insert(sink, state);
-                }
-            }
-            Ok(found)
-        })
-        .await
     }
 
     /// Runs a short read on a thread for blocking work.

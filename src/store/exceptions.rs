@@ -1,11 +1,12 @@
 //! What a sink was not given when its cursor passed it: rows for the exceptions only.
 
+use std::collections::BTreeMap;
+
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, changes};
-use crate::status::StatusChange;
+use super::{Entry, Error, Store, dead};
 
 /// A change that a sink will be given again later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,26 +102,6 @@ pub struct Replay {
     pub delivered: u64,
 }
 
-/// A change that a sink was not given.
-#[derive(Clone, Debug, Serialize)]
-pub struct Dead {
-    /// Its number, in the order they died.
-    pub id: i64,
-    /// Its place in the log.
-    #[serde(skip)]
-    pub seq: i64,
-    /// Why.
-    pub reason: String,
-    /// What the destination said.
-    pub cause: String,
-    /// How many attempts were made.
-    pub attempts: u32,
-    /// When it was given up.
-    pub died_at: Timestamp,
-    /// The change.
-    pub change: StatusChange,
-}
-
 /// Writes outcomes for a sink, whose cursor moves to `cursor` in the same transaction.
 pub(super) fn write(connection: &Connection, sink: &str, outcomes: &[Outcome], cursor: i64) -> rusqlite::Result<()> {
     for outcome in outcomes {
@@ -136,24 +117,7 @@ pub(super) fn write(connection: &Connection, sink: &str, outcomes: &[Outcome], c
             }
             Outcome::Replay(replay) => write_replay(connection, sink, *replay)?,
             Outcome::Dead { entry, attempts, reason, cause } => {
-                let change = serde_json::to_string(&entry.change)
-                    .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-                connection
-                    .prepare_cached(
-                        "INSERT INTO dead (sink, seq, event_id, reason, cause, attempts, died_at, change, since_previous_ms)
-                         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-                    )?
-                    .execute(params![
-                        sink,
-                        entry.seq,
-                        entry.change.facts.event_id(),
-                        reason.name(),
-                        cause,
-                        attempts,
-                        Timestamp::now().as_millisecond(),
-                        change,
-                        entry.change.since_previous_ms,
-                    ])?
+                dead::add(connection, sink, entry, *attempts, *reason, cause)?
             }
         };
     }
@@ -198,101 +162,85 @@ pub(super) fn oldest_deferred(connection: &Connection, sink: &str) -> rusqlite::
     connection.prepare_cached("SELECT min(seq) FROM deferred WHERE sink = ?1")?.query_row([sink], |row| row.get(0))
 }
 
-/// Which dead letters of a sink are meant. A default one means all.
-#[derive(Clone, Debug, Default)]
-pub struct DeadQuery {
-    /// Only those with this reason.
-    pub reason: Option<String>,
-    /// Only the one with this number.
-    pub id: Option<i64>,
-}
-
-/// The dead letters of a sink after `after`, in the order they died, at most `limit`.
-pub(super) fn dead(
-    connection: &Connection,
-    sink: &str,
-    query: &DeadQuery,
-    after: i64,
-    limit: usize,
-) -> rusqlite::Result<Vec<Dead>> {
-    connection
-        .prepare_cached(
-            "SELECT id, seq, reason, cause, attempts, died_at, change, since_previous_ms FROM dead
-             WHERE sink = ?1 AND id > ?2 AND (?3 IS NULL OR reason = ?3) AND (?4 IS NULL OR id = ?4) ORDER BY id LIMIT ?5",
-        )?
-        .query_map(params![sink, after, query.reason, query.id, limit as i64], read_dead)?
-        .collect()
-}
-
-/// How many dead letters of a sink are meant.
-pub(super) fn count_dead(connection: &Connection, sink: &str, query: &DeadQuery) -> rusqlite::Result<i64> {
-    connection
-        .prepare_cached(
-            "SELECT count(*) FROM dead WHERE sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR id = ?3)",
-        )?
-        .query_row(params![sink, query.reason, query.id], |row| row.get(0))
-}
-
-/// Makes dead letters due again at once, with all their attempts before them; how many, at most `limit`. Those whose change
-/// retention has deleted are put back in the log, where it will find them again once they are delivered.
-pub(super) fn revive_dead(
-    connection: &Connection,
-    sink: &str,
-    query: &DeadQuery,
-    limit: usize,
-) -> rusqlite::Result<usize> {
-    let letters = dead(connection, sink, query, 0, limit)?;
-    for letter in &letters {
-        changes::put_back(connection, letter.seq, &letter.change)?;
-        connection.prepare_cached("INSERT OR REPLACE INTO deferred VALUES (?1, ?2, 0, ?3, 0)")?.execute(params![
-            sink,
-            letter.seq,
-            Timestamp::now().as_millisecond()
-        ])?;
-        connection.prepare_cached("DELETE FROM dead WHERE id = ?1")?.execute([letter.id])?;
+impl Store {
+    /// Where each of these changes, given by sequence number and event id, stands at each of these sinks beyond what their places
+    /// say; in the order of `changes`.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn exceptions(
+        &self,
+        sinks: Vec<String>,
+        changes: Vec<(i64, String)>,
+    ) -> Result<Vec<BTreeMap<String, Exception>>, Error> {
+        let of_one = move |connection: &Connection, seq: i64, event_id: &str| {
+            let found = sinks.iter().map(|sink| {
+                let exception = find(connection, sink, seq, event_id)?;
+                Ok(exception.map(|exception| (sink.clone(), exception)))
+            });
+            found.filter_map(Result::transpose).collect()
+        };
+        self.read(move |connection| changes.iter().map(|(seq, id)| of_one(connection, *seq, id)).collect()).await
     }
-    Ok(letters.len())
 }
 
-/// Lets dead letters go; how many there were.
-pub(super) fn drop_dead(connection: &Connection, sink: &str, query: &DeadQuery) -> rusqlite::Result<usize> {
-    connection
-        .prepare_cached("DELETE FROM dead WHERE sink = ?1 AND (?2 IS NULL OR reason = ?2) AND (?3 IS NULL OR id = ?3)")?
-        .execute(params![sink, query.reason, query.id])
+/// What a sink's cursor doesn't say of a change.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase", tag = "state")]
+pub enum Exception {
+    /// It will be given again.
+    Deferred {
+        /// How many attempts were made, or begun.
+        attempts: u32,
+        /// When the next one is due, unless an earlier change of its message comes first.
+        due_at: Timestamp,
+    },
+    /// It is a dead letter.
+    Dead {
+        /// The letter's number.
+        id: i64,
+        /// Why.
+        reason: String,
+        /// What the destination said.
+        cause: String,
+        /// How many attempts were made.
+        attempts: u32,
+    },
+}
+
+impl Exception {
+    /// In a word or two: `deferred`, `dead: ` and the reason.
+    pub fn state(&self) -> String {
+        match self {
+            Self::Deferred { .. } => "deferred".to_owned(),
+            Self::Dead { reason, .. } => format!("dead: {reason}"),
+        }
+    }
 }
 
 /// Where one change stands at one sink, beyond what its cursor says.
-pub(super) fn standing(
+pub(super) fn find(
     connection: &Connection,
     sink: &str,
     seq: i64,
     event_id: &str,
-) -> rusqlite::Result<Option<String>> {
+) -> rusqlite::Result<Option<Exception>> {
     let deferred = connection
-        .prepare_cached("SELECT 'deferred' FROM deferred WHERE sink = ?1 AND seq = ?2")?
-        .query_row(params![sink, seq], |row| row.get(0))
+        .prepare_cached("SELECT attempts, due_at FROM deferred WHERE sink = ?1 AND seq = ?2")?
+        .query_row(params![sink, seq], |row| {
+            let due_at = Timestamp::from_millisecond(row.get(1)?).unwrap_or_default();
+            Ok(Exception::Deferred { attempts: row.get(0)?, due_at })
+        })
         .optional()?;
     if deferred.is_some() {
         return Ok(deferred);
     }
     connection
-        .prepare_cached("SELECT 'dead: ' || reason FROM dead WHERE event_id = ?2 AND sink = ?1")?
-        .query_row(params![sink, event_id], |row| row.get(0))
+        .prepare_cached(
+            "SELECT id, reason, cause, attempts FROM dead WHERE event_id = ?2 AND sink = ?1 ORDER BY id DESC LIMIT 1",
+        )?
+        .query_row(params![sink, event_id], |row| {
+            Ok(Exception::Dead { id: row.get(0)?, reason: row.get(1)?, cause: row.get(2)?, attempts: row.get(3)? })
+        })
         .optional()
-}
-
-fn read_dead(row: &Row<'_>) -> rusqlite::Result<Dead> {
-    let change: String = row.get(6)?;
-    let mut change: StatusChange = serde_json::from_str(&change)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(6, rusqlite::types::Type::Text, error.into()))?;
-    change.since_previous_ms = row.get(7)?;
-    Ok(Dead {
-        id: row.get(0)?,
-        seq: row.get(1)?,
-        reason: row.get(2)?,
-        cause: row.get(3)?,
-        attempts: row.get(4)?,
-        died_at: Timestamp::from_millisecond(row.get(5)?).unwrap_or_default(),
-        change,
-    })
 }

@@ -6,9 +6,9 @@ use tokio::sync::watch;
 
 use rusqlite::Connection;
 
-use super::exceptions::{self, DeadQuery, Deferred, Outcome, Replay};
+use super::exceptions::{self, Deferred, Outcome, Replay};
 use super::writer::Work;
-use super::{Entry, Error, Store, changes};
+use super::{DeadQuery, Entry, Error, Store, changes};
 
 /// The most changes in one batch.
 const MAX_ENTRIES: usize = 500;

@@ -221,3 +221,48 @@ proptest! {
         })?;
     }
 }
+
+#[tokio::test]
+async fn a_place_in_the_log_is_found_by_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &[]).unwrap();
+    // Within the retention.
+    let began = Timestamp::now().as_second() - 100_000;
+    let time = |second: i64| Timestamp::from_second(began + second).unwrap();
+    assert_eq!(store.before(time(0)).await, Ok(0));
+    for thousand in 0..3 {
+        let ids: Vec<_> = (0..1000).map(|number| format!("m{thousand}-{number}")).collect();
+        accept(&store, &json!({ "type": callback::TYPE, "status": "SENT", "ids": ids })).await;
+    }
+    store.close().await;
+    drop(store);
+    let database = Connection::open(folder.path().join("store.sqlite3")).unwrap();
+    // Number n, with sequence number n + 1, came at second 10 n; some rejected bodies were accepted later than they came.
+    let times = "UPDATE change SET received_at = 1000 * (?1 + iif(seq BETWEEN 2001 AND 2100, -seq, 10 * (seq - 1)))";
+    database.execute(times, [began]).unwrap();
+    // Retention leaves the log to begin anywhere, and what was erased leaves gaps.
+    database.execute("DELETE FROM change WHERE seq <= 10 OR seq BETWEEN 500 AND 1700", []).unwrap();
+    drop(database);
+    let store = open(folder.path(), &[]).unwrap();
+    for (second, place) in [
+        (-5000, 10),
+        (0, 10),
+        (100, 10),
+        (101, 11),
+        (200, 20),
+        (4980, 498),
+        (4990, 1700),
+        (17000, 1700),
+        (17001, 1701),
+        (19990, 1999),
+        (19991, 2100),
+        (29990, 2999),
+        (29991, 3000),
+        (90000, 3000),
+    ] {
+        assert_eq!(store.before(time(second)).await, Ok(place), "{second}");
+    }
+    assert_eq!(store.count(0, 3000).await, Ok(3000 - 10 - 1201));
+    assert_eq!(store.count(20, 25).await, Ok(5));
+    store.close().await;
+}
