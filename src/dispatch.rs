@@ -531,7 +531,8 @@ impl Drain {
             "not delivered, and not tried again: it is kept as a dead letter"
         );
         self.outcomes.push(Outcome::Settled(deferred.seq));
-        self.outcomes.push(Outcome::Dead { entry, attempts: deferred.attempts, reason, cause });
+        let (entry, attempts) = (Box::new(entry), deferred.attempts);
+        self.outcomes.push(Outcome::Dead { entry, attempts, reason, cause });
         self.standing.update(|snapshot| snapshot.dead += 1);
     }
 

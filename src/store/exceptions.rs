@@ -58,7 +58,7 @@ pub enum Outcome {
     /// It will not be given.
     Dead {
         /// The change.
-        entry: Entry,
+        entry: Box<Entry>,
         /// How many attempts were made.
         attempts: u32,
         /// Why.
@@ -162,28 +162,6 @@ pub(super) fn oldest_deferred(connection: &Connection, sink: &str) -> rusqlite::
     connection.prepare_cached("SELECT min(seq) FROM deferred WHERE sink = ?1")?.query_row([sink], |row| row.get(0))
 }
 
-impl Store {
-    /// Where each of these changes, given by sequence number and event id, stands at each of these sinks beyond what their places
-    /// say; in the order of `changes`.
-    ///
-    /// # Errors
-    /// [`Error`] when the store can't be read.
-    pub async fn exceptions(
-        &self,
-        sinks: Vec<String>,
-        changes: Vec<(i64, String)>,
-    ) -> Result<Vec<BTreeMap<String, Exception>>, Error> {
-        let of_one = move |connection: &Connection, seq: i64, event_id: &str| {
-            let found = sinks.iter().map(|sink| {
-                let exception = find(connection, sink, seq, event_id)?;
-                Ok(exception.map(|exception| (sink.clone(), exception)))
-            });
-            found.filter_map(Result::transpose).collect()
-        };
-        self.read(move |connection| changes.iter().map(|(seq, id)| of_one(connection, *seq, id)).collect()).await
-    }
-}
-
 /// What a sink's cursor doesn't say of a change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "state")]
@@ -215,6 +193,28 @@ impl Exception {
             Self::Deferred { .. } => "deferred".to_owned(),
             Self::Dead { reason, .. } => format!("dead: {reason}"),
         }
+    }
+}
+
+impl Store {
+    /// Where each of these changes, given by sequence number and event id, stands at each of these sinks beyond what their places
+    /// say; in the order of `changes`.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn exceptions(
+        &self,
+        sinks: Vec<String>,
+        changes: Vec<(i64, String)>,
+    ) -> Result<Vec<BTreeMap<String, Exception>>, Error> {
+        let of_one = move |connection: &Connection, seq: i64, event_id: &str| {
+            let found = sinks.iter().map(|sink| {
+                let exception = find(connection, sink, seq, event_id)?;
+                Ok(exception.map(|exception| (sink.clone(), exception)))
+            });
+            found.filter_map(Result::transpose).collect()
+        };
+        self.read(move |connection| changes.iter().map(|(seq, id)| of_one(connection, *seq, id)).collect()).await
     }
 }
 
