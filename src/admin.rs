@@ -1,8 +1,11 @@
 //! The operator's listener: health, and what is stored. Not for the internet: loopback, or a token.
 
 mod api;
+mod dead;
 mod guard;
 mod health;
+mod rejected;
+mod sinks;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -71,6 +74,8 @@ pub(crate) struct Admin {
     pub(crate) store: Store,
     pub(crate) sinks: Vec<Arc<Standing>>,
     pub(crate) token: Option<Secret>,
+    /// Held by what looks before it acts.
+    pub(crate) steering: tokio::sync::Mutex<()>,
     /// Set when the service stops: it is no longer ready, and says so before it closes its doors.
     pub(crate) stopping: AtomicBool,
 }
@@ -80,11 +85,18 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
         .route("/api/v1/messages/{message_id}", get(api::message))
         .route("/api/v1/changes", get(api::changes))
-        .route("/api/v1/sinks", get(api::sinks))
-        .route("/api/v1/rejected", get(api::list_rejected))
-        .route("/api/v1/rejected/{id}", get(api::show_rejected))
-        .route("/api/v1/rejected/{id}/retry", post(api::retry_rejected))
-        .route("/api/v1/rejected/{id}/drop", post(api::drop_rejected))
+        .route("/api/v1/sinks", get(sinks::list))
+        .route("/api/v1/sinks/{name}/pause", post(sinks::pause))
+        .route("/api/v1/sinks/{name}/resume", post(sinks::resume))
+        .route("/api/v1/sinks/{name}/replay", post(sinks::replay))
+        .route("/api/v1/sinks/{name}/replay/cancel", post(sinks::cancel_replay))
+        .route("/api/v1/sinks/{name}/dead", get(dead::list))
+        .route("/api/v1/sinks/{name}/dead/retry", post(dead::retry))
+        .route("/api/v1/sinks/{name}/dead/drop", post(dead::drop))
+        .route("/api/v1/rejected", get(rejected::list))
+        .route("/api/v1/rejected/{id}", get(rejected::show))
+        .route("/api/v1/rejected/{id}/retry", post(rejected::retry))
+        .route("/api/v1/rejected/{id}/drop", post(rejected::drop))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin), guard::check));
     Router::new()
         .route("/livez", get(health::live))

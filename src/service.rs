@@ -55,6 +55,8 @@ pub struct Service {
 pub struct Ready {
     /// Where callbacks are received.
     pub public: SocketAddr,
+    /// Where the operator's API is.
+    pub admin: SocketAddr,
     /// The callback URL, secret and all.
     pub callback_url: String,
 }
@@ -118,16 +120,18 @@ impl Service {
             store: store.clone(),
             sinks: standings,
             token: config.admin.load_token().map_err(|error| config::Error::new("the configuration", error))?,
+            steering: tokio::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
         });
         let ready = Ready {
             public: config.server.listen,
+            admin: admin_listener.local_addr()?,
             callback_url: secrets.first().map(|secret| config.server.callback_url(secret)).unwrap_or_default(),
         };
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             address = %ready.public,
-            admin = %admin_listener.local_addr()?,
+            admin = %ready.admin,
             store = %folder.display(),
             sinks = admin.sinks.len(),
             "receiving callbacks"

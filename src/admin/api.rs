@@ -4,17 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, Uri};
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 
 use super::Admin;
-use crate::callback;
 use crate::http::problem::Problem;
-use crate::status::{Rank, Status, StatusChange, with_milliseconds};
-use crate::store::{self, Entry};
+use crate::status::{Rank, Status, StatusChange};
+use crate::store::{self, Entry, Exception};
 
 /// The most changes in one answer.
 const MAX_LIMIT: usize = 1000;
@@ -25,7 +25,7 @@ const DEFAULT_LIMIT: usize = 100;
 /// The most changes of one message that are shown: a story may have a thousand viewers.
 const MAX_HISTORY: usize = 10_000;
 
-type Answer<T> = Result<Json<T>, Problem>;
+pub(super) type Answer<T> = Result<Json<T>, Problem>;
 
 /// A change with its place in the log.
 #[derive(Serialize)]
@@ -56,7 +56,10 @@ pub(super) struct Recipient {
 pub(super) struct History {
     #[serde(flatten)]
     stored: Stored,
-    sinks: BTreeMap<String, &'static str>,
+    sinks: BTreeMap<String, String>,
+    /// More of those sinks for which it is deferred or dead.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    exceptions: BTreeMap<String, Exception>,
 }
 
 /// All that is kept of a message.
@@ -73,25 +76,31 @@ pub(super) async fn message(State(admin): State<Arc<Admin>>, message_id: InPath<
     if entries.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no change of this message is stored"));
     }
+    // Before the exceptions are read: what is deferred or dies meanwhile is found there.
     let places = admin.store.places();
+    let names = admin.sinks.iter().map(|sink| sink.name().to_string()).collect();
+    let ids = entries.iter().map(|entry| (entry.seq, entry.change.facts.event_id())).collect();
+    let exceptions = admin.store.exceptions(names, ids).await?;
     let mut recipients: Vec<Recipient> = Vec::new();
-    for entry in entries {
+    for (entry, exceptions) in entries.into_iter().zip(exceptions) {
         let facts = &entry.change.facts;
         let is_same =
             |other: &&mut Recipient| other.instance_id == facts.instance_id && other.recipient == facts.recipient();
         let reached = facts.status.rank().max(entry.change.previous).map(Rank::name);
         let sinks = admin.sinks.iter().map(|sink| {
-            let state = match places.get(sink.name().as_str()) {
-                _ if !sink.filter().matches(&entry.change) => "filtered",
-                Some(cursor) if *cursor >= entry.seq => "delivered",
-                _ => "waiting",
+            let name = sink.name().as_str();
+            let state = match (exceptions.get(name), places.get(name)) {
+                (Some(exception), _) => exception.state(),
+                _ if !sink.filter().matches(&entry.change) => "filtered".to_owned(),
+                (None, Some(cursor)) if *cursor >= entry.seq => "delivered".to_owned(),
+                _ => "waiting".to_owned(),
             };
-            (sink.name().to_string(), state)
+            (name.to_owned(), state)
         });
         let sinks = sinks.collect();
         let (instance_id, recipient) = (facts.instance_id.clone(), facts.recipient().to_owned());
         let known = recipients.iter_mut().find(is_same);
-        let history = History { stored: entry.into(), sinks };
+        let history = History { stored: entry.into(), sinks, exceptions };
         match known {
             Some(known) => {
                 known.status = reached.or(known.status);
@@ -123,103 +132,42 @@ pub(super) struct Changes {
 }
 
 /// `GET /api/v1/changes`: in the order stored. `next` is the `after` to go on with; it has moved when nothing matched, too.
-pub(super) async fn changes(
-    State(admin): State<Arc<Admin>>,
-    query: Result<Query<ChangesQuery>, QueryRejection>,
-) -> Answer<Changes> {
-    let Query(asked) = query.map_err(|error| not_understood(error.body_text()))?;
+pub(super) async fn changes(State(admin): State<Arc<Admin>>, query: InQuery<ChangesQuery>) -> Answer<Changes> {
+    let asked = asked(query)?;
     let query = store::Query { status: asked.status.map(Status::new), instance_id: asked.instance, phone: asked.phone };
-    let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    let page = admin.store.changes(query, asked.after, limit).await?;
+    let page = admin.store.changes(query, asked.after, limit(asked.limit)).await?;
     Ok(Json(Changes { changes: page.entries.into_iter().map(Stored::from).collect(), next: page.next }))
 }
 
-/// `GET /api/v1/sinks`
-pub(super) async fn sinks(State(admin): State<Arc<Admin>>) -> Json<Value> {
-    let (places, latest) = (admin.store.places(), admin.store.latest());
-    let sinks = admin.sinks.iter().map(|sink| {
-        let snapshot = sink.snapshot();
-        let cursor = places.get(sink.name().as_str()).copied();
-        json!({
-            "name": sink.name().as_str(),
-            "state": snapshot.state(),
-            "paused": snapshot.paused,
-            "away_since": snapshot.away_since,
-            "held": snapshot.held,
-            "lag": cursor.map(|cursor| latest - cursor),
-            "deferred": snapshot.deferred,
-            "dead": snapshot.dead,
-            "delivered": snapshot.delivered,
-            "failed": snapshot.failed,
-            "last_success": snapshot.last_success,
-            "last_error": snapshot.last_error,
-            "replay": snapshot.replay,
-        })
-    });
-    Json(sinks.collect())
-}
-
-/// What `GET /api/v1/rejected` may be asked.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct RejectedQuery {
-    before: Option<i64>,
-    limit: Option<usize>,
-}
-
-/// `GET /api/v1/rejected`: the newest first, without their bodies.
-pub(super) async fn list_rejected(
-    State(admin): State<Arc<Admin>>,
-    query: Result<Query<RejectedQuery>, QueryRejection>,
-) -> Answer<Value> {
-    let Query(asked) = query.map_err(|error| not_understood(error.body_text()))?;
-    let limit = asked.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);
-    let rejected = admin.store.list_rejected(asked.before.unwrap_or(i64::MAX), limit).await?;
-    let listed = rejected.iter().map(|one| {
-        let received_at = with_milliseconds(one.received_at);
-        json!({ "id": one.id, "received_at": received_at, "bytes": one.body.len(), "errors": one.errors })
-    });
-    Ok(Json(listed.collect()))
-}
-
-/// `GET /api/v1/rejected/{id}`: with its body.
-pub(super) async fn show_rejected(State(admin): State<Arc<Admin>>, id: InPath<i64>) -> Answer<store::Rejected> {
-    let id = read(id)?;
-    Ok(Json(admin.store.find_rejected(id).await?.ok_or_else(not_there)?))
-}
-
-/// `POST /api/v1/rejected/{id}/retry`: reads it anew; when it is valid now it is stored, and kept as rejected no longer.
-pub(super) async fn retry_rejected(State(admin): State<Arc<Admin>>, id: InPath<i64>) -> Answer<Value> {
-    let id = read(id)?;
-    let rejected = admin.store.find_rejected(id).await?.ok_or_else(not_there)?;
-    let callback = callback::parse(rejected.body.as_bytes()).map_err(|invalid| {
-        Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "it is still no valid callback")
-            .with_errors(invalid.errors().to_vec())
-    })?;
-    let receipt = admin.store.accept_rejected(&rejected, callback).await?;
-    Ok(Json(json!({ "stored": receipt.stored(), "duplicates": receipt.duplicates() })))
-}
-
-/// `POST /api/v1/rejected/{id}/drop`
-pub(super) async fn drop_rejected(State(admin): State<Arc<Admin>>, id: InPath<i64>) -> Answer<Value> {
-    let id = read(id)?;
-    match admin.store.drop_rejected(id).await? {
-        true => Ok(Json(json!({ "dropped": 1 }))),
-        false => Err(not_there()),
-    }
+/// How many are answered when this many were asked for.
+pub(super) fn limit(asked: Option<usize>) -> usize {
+    asked.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT)
 }
 
 /// A part of the path, or why it is none of its type: axum's own answer would be no [`Problem`].
-type InPath<T> = Result<Path<T>, PathRejection>;
+pub(super) type InPath<T> = Result<Path<T>, PathRejection>;
 
-fn read<T>(in_path: InPath<T>) -> Result<T, Problem> {
+/// What is asked for in a query, or why it is none of its type.
+pub(super) type InQuery<T> = Result<Query<T>, QueryRejection>;
+
+pub(super) fn read<T>(in_path: InPath<T>) -> Result<T, Problem> {
     in_path.map(|Path(part)| part).map_err(|error| not_understood(error.body_text()))
 }
 
-fn not_understood(detail: String) -> Problem {
-    Problem::new(StatusCode::BAD_REQUEST, detail)
+pub(super) fn asked<T>(in_query: InQuery<T>) -> Result<T, Problem> {
+    in_query.map(|Query(asked)| asked).map_err(|error| not_understood(error.body_text()))
 }
 
-fn not_there() -> Problem {
-    Problem::new(StatusCode::NOT_FOUND, "no rejected callback has this number")
+/// What a POST asks for: JSON in its body, or the query.
+pub(super) fn ordered<T: DeserializeOwned>(uri: &Uri, body: Result<Bytes, BytesRejection>) -> Result<T, Problem> {
+    let body = body.map_err(|error| not_understood(error.body_text()))?;
+    match (body.is_empty(), uri.query().unwrap_or_default().is_empty()) {
+        (true, _) => asked(Query::try_from_uri(uri)),
+        (false, true) => serde_json::from_slice(&body).map_err(|error| not_understood(error.to_string())),
+        (false, false) => Err(not_understood("say it in the query or in the body, not in both".to_owned())),
+    }
+}
+
+pub(super) fn not_understood(detail: String) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, detail)
 }
