@@ -5,13 +5,16 @@
 mod check;
 mod client;
 mod completions;
+mod dead;
 mod healthcheck;
 mod output;
 mod register;
 mod rejected;
+mod replay;
 mod send;
 mod serve;
 mod show;
+mod sinks;
 mod url;
 
 use std::path::PathBuf;
@@ -42,6 +45,9 @@ enum Command {
     Register(register::Register),
     Send(send::Send),
     Show(show::Show),
+    Sinks(sinks::Sinks),
+    Dead(dead::Dead),
+    Replay(replay::Replay),
     Rejected(rejected::Rejected),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
@@ -81,6 +87,9 @@ fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
         Command::Register(command) => block_on(command.run(&config)),
         Command::Send(command) => block_on(command.run(&config)),
         Command::Show(command) => block_on(command.run(&config)),
+        Command::Sinks(command) => block_on(command.run(&config)),
+        Command::Dead(command) => block_on(command.run(&config)),
+        Command::Replay(command) => block_on(command.run(&config)),
         Command::Rejected(command) => block_on(command.run(&config)),
         Command::Healthcheck(command) => block_on(command.run(&config)),
         Command::Completions(command) => command.run(),

@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::Usage;
 use crate::config::Config;
 use crate::secret::Secret;
+use crate::sink::Name;
 
 /// Speaks to the receiver of this configuration.
 pub(super) struct Client {
@@ -71,6 +72,12 @@ impl Client {
         serde_json::from_str(&body)
             .context("the receiver's answer is not what this version expects; are both of one version?")
     }
+}
+
+/// The path of something of a sink.
+pub(super) fn of_sink(name: &Name, what: &str) -> String {
+    // A name has nothing in it that a path would have to escape.
+    format!("/api/v1/sinks/{name}/{what}")
 }
 
 /// What a problem answer says, on one line.

@@ -44,7 +44,9 @@ impl Show {
             ));
             for change in recipient["changes"].as_array().into_iter().flatten() {
                 let sinks = change["sinks"].as_object().into_iter().flatten();
-                let sinks: Vec<String> = sinks.map(|(name, state)| format!("{name} {}", text(state))).collect();
+                let sinks: Vec<String> = sinks
+                    .map(|(name, state)| format!("{name} {}{}", text(state), more(&change["exceptions"][name])))
+                    .collect();
                 output::line(&format!(
                     "  {:<10} {:<9} happened {:<20} arrived {:<24} {}",
                     text(&change["status"]),
@@ -56,5 +58,24 @@ impl Show {
             }
         }
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// What else is known of a change at a sink that does not have it.
+fn more(exception: &Value) -> String {
+    let attempts = &exception["attempts"];
+    match exception["state"].as_str() {
+        Some("deferred") => {
+            format!(
+                " (attempts {attempts}, due {})",
+                exception["due_at"].as_str().map_or_else(|| "-".to_owned(), visible)
+            )
+        }
+        Some("dead") => format!(
+            " (letter {}, attempts {attempts}, {})",
+            exception["id"],
+            visible(exception["cause"].as_str().unwrap_or_default())
+        ),
+        _ => String::new(),
     }
 }
