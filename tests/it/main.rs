@@ -1,6 +1,7 @@
 //! Promises, tried from outside on the real binary.
 
 mod fake_plugchat;
+mod inside;
 mod support;
 
 mod admin;
@@ -15,9 +16,11 @@ mod durable;
 mod forms;
 mod forward;
 mod kills;
+mod operator;
 mod places;
 mod register;
 mod rejected;
+mod replay;
 mod requests;
 mod room;
 mod secrets;
