@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 
 use super::Admin;
+use crate::status::with_milliseconds;
 use crate::store;
 
 /// A commit that takes longer than this is no commit that works.
@@ -41,7 +42,7 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         let snapshot = sink.snapshot();
         check["state"] = json!(snapshot.state());
         if let Some(since) = snapshot.away_since {
-            check["away_since"] = json!(since);
+            check["away_since"] = json!(with_milliseconds(since));
         }
         checks.insert(format!("sink:{}", sink.name()), check);
     }

@@ -64,7 +64,7 @@ async fn describe(store: &Store, sink: &Standing) -> Result<Value, Problem> {
         "name": name,
         "state": snapshot.state(),
         "paused": snapshot.paused,
-        "away_since": snapshot.away_since,
+        "away_since": snapshot.away_since.map(with_milliseconds),
         "held": snapshot.held,
         "lag": lag,
         "oldest_undelivered_at": oldest.map(with_milliseconds),

@@ -44,7 +44,12 @@ pub struct Ended {
     /// How many changes were given.
     pub delivered: u64,
     /// When.
+    #[serde(serialize_with = "to_the_millisecond")]
     pub at: Timestamp,
+}
+
+fn to_the_millisecond<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&crate::status::with_milliseconds(*at))
 }
 
 /// What is known of a sink.
