@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver as Requests, channel};
 use serde_json::Value;
 use standardwebhooks::Webhook;
 
-use crate::support::{Home, PATIENCE, Receiver, SECRET, STORED, callback, output_of, write};
+use crate::support::{Home, PATIENCE, Receiver, SECRET, STORED, callback, eventually, output_of, write};
 
 const KEY: &str = "whsec_Q2FuYXJ5Q2FuYXJ5Q2FuYXJ5Q2FuYXJ5";
 
@@ -82,7 +82,10 @@ fn a_change_is_forwarded_again_until_it_is_accepted_and_nothing_secret_is_printe
         let event: Value = serde_json::from_str(body).unwrap();
         assert_eq!((&event["message_id"], &event["status"]), (&"3EB0".into(), &"READ".into()));
     }
-    receiver.wait_for_line("it is accepted", |line| line["message"] == "delivers again");
+    eventually("it is accepted", || {
+        let sink = receiver.admin_get("/api/v1/sinks").json()[0].clone();
+        (sink["delivered"] == 1 && sink["deferred"] == 0).then_some(())
+    });
     let output = receiver.output();
     assert!(output.contains("answered 500") && output.contains("\"TRACE\""), "{output}");
     for canary in CANARIES {
