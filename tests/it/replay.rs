@@ -5,7 +5,7 @@ use std::process::Stdio;
 use serde_json::{Value, json};
 
 use crate::inside::{Destination, Inside};
-use crate::support::{callback, eventually, signal};
+use crate::support::{Receiver, callback, eventually, signal};
 
 const START: i64 = 1_632_234_645_000;
 
@@ -157,4 +157,23 @@ fn a_replay_of_a_paused_sink_waits_and_says_so() {
     let mut again = replayed(&destination, &inside, 3);
     again.sort_by(|a, b| a.1.cmp(&b.1));
     assert_eq!(again.iter().map(|(_, id)| id.as_str()).collect::<Vec<_>>(), ["M0", "M1", "M2", "later"]);
+}
+
+#[test]
+fn a_replay_of_what_the_filter_keeps_out_ends_without_giving_anything() {
+    let receiver = Receiver::start("[sinks.audit.log]\n[sinks.audit.filter]\nstatus = [\"PLAYED\"]\n");
+    let ids: Vec<_> = (0..1000).map(|number| format!("M{number}")).collect();
+    let body = json!({ "type": "MessageStatusCallback", "status": "READ", "ids": ids });
+    for phone in ["1", "2"] {
+        let mut body = body.clone();
+        body["phone"] = json!(phone);
+        assert_eq!(receiver.post(&body.to_string()).status, 200);
+    }
+    eventually("they are passed over", || (receiver.admin_get("/api/v1/sinks").json()[0]["lag"] == 0).then_some(()));
+    let (code, text, _) = receiver.run(&["replay", "--sink", "audit", "--since", "1h"]);
+    assert_eq!(code, 0);
+    assert_eq!(
+        text,
+        "replaying 2000 changes, less what the filter of audit keeps out\ndone: 0 changes were given to audit\n"
+    );
 }
