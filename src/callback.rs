@@ -28,6 +28,9 @@ pub const MAX_IDS: usize = 1000;
 /// How deep a value may be nested: half of what common JSON parsers read, as sinks put the callback into an event.
 const MAX_DEPTH: usize = 64;
 
+/// The most errors that are told of one body: it may have a thousand wrong ids.
+const MAX_ERRORS: usize = 20;
+
 /// A valid `MessageStatusCallback`: one status for one or more messages.
 #[derive(Clone, Debug)]
 pub struct Callback {
@@ -171,7 +174,14 @@ pub fn parse(bytes: &[u8]) -> Result<Callback, Invalid> {
             moment,
             body: Body { text: text.to_owned(), ids: ids_range },
         }),
-        _ => Err(Invalid::Fields(wrong)),
+        _ => {
+            let more = wrong.len().saturating_sub(MAX_ERRORS);
+            wrong.truncate(MAX_ERRORS);
+            if more > 0 {
+                wrong.push(FieldError { pointer: String::new(), detail: format!("has {more} more errors") });
+            }
+            Err(Invalid::Fields(wrong))
+        }
     }
 }
 

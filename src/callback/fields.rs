@@ -57,6 +57,11 @@ impl<'a> Fields<'a> {
             self.wrong.push(FieldError { pointer: pointer(key), detail });
             return;
         }
+        if has_lone_surrogate(value.get()) {
+            let detail = "has half of a surrogate pair, which is no character".into();
+            self.wrong.push(FieldError { pointer: pointer(key), detail });
+            return;
+        }
         let slot = match key {
             "type" => &mut self.callback_type,
             "status" => &mut self.status,
@@ -125,4 +130,30 @@ fn is_deeper_than(json: &str, limit: usize) -> bool {
         }
     }
     false
+}
+
+/// Whether a string in this (valid) JSON has an escape for half of a surrogate pair. The grammar allows it, and most parsers refuse
+/// it: events with such a callback in them could not be read.
+fn has_lone_surrogate(json: &str) -> bool {
+    let mut rest = json;
+    while let Some(at) = rest.find("\\") {
+        let escape = &rest[at..];
+        let unit = unicode_escape(escape);
+        // Of an escaped backslash both go: what follows it is no escape.
+        let mut length = 2;
+        match unit {
+            Some(0xd800..0xdc00) if matches!(escape.get(6..).and_then(unicode_escape), Some(0xdc00..0xe000)) => {
+                length = 12
+            }
+            Some(0xd800..0xe000) => return true,
+            _ => {}
+        }
+        rest = &rest[at + length..];
+    }
+    false
+}
+
+/// The code unit of an escape such as `\u00e9` at the beginning of the text.
+fn unicode_escape(text: &str) -> Option<u32> {
+    u32::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok()
 }

@@ -156,6 +156,34 @@ fn deep_nesting_is_refused_by_its_field_and_overflows_nothing() {
 }
 
 #[test]
+fn half_a_surrogate_pair_is_refused_and_a_whole_one_is_not() {
+    for (value, is_fine) in [
+        (r#""\ud83d\ude00""#, true),
+        (r#""\\ud800""#, true),
+        (r#"["\u00e9\n\\", {"\ud83d\ude00": 1}]"#, true),
+        (r#""\ud800""#, false),
+        (r#""\udc00\ud800""#, false),
+        (r#""\ud83dx\ude00""#, false),
+        (r#"[{"\uD800": 1}]"#, false),
+        (r#""\\\ud800""#, false),
+    ] {
+        let body = format!(r#"{{"type":"{TYPE}","status":"READ","ids":["one"],"extra":{value}}}"#);
+        assert_eq!(parse(body.as_bytes()).is_ok(), is_fine, "{value}");
+    }
+}
+
+#[test]
+fn of_many_errors_the_first_are_told_and_the_others_counted() {
+    match parse_value(&json!({ "type": TYPE, "status": "READ", "ids": vec![1; MAX_IDS] })) {
+        Err(Invalid::Fields(errors)) => {
+            assert_eq!(errors.len(), MAX_ERRORS + 1);
+            assert_eq!(errors[MAX_ERRORS].detail, "has 980 more errors");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn a_field_that_stands_twice_is_ambiguous() {
     let body = format!(r#"{{"type":"{TYPE}","status":"READ","status":"SENT","ids":["one"],"x":1,"x":2}}"#);
     match parse(body.as_bytes()) {
