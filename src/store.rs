@@ -164,8 +164,17 @@ pub enum OpenError {
     #[error("{path} is not a plugchat-receiver store; change store.sqlite.path", path = .0.display())]
     Foreign(PathBuf),
     /// SQLite's own trouble.
-    #[error("cannot open the store: {0}")]
+    #[error(
+        "cannot open the store: {0}; when the disk is full make room, when the database is damaged put a backup in its place \
+         or move it away to begin anew"
+    )]
     Sqlite(#[from] rusqlite::Error),
+    /// The database is empty, and the log of what was written to it is not.
+    #[error(
+        "{path} is empty, but {path}-wal beside it is not: the database was damaged, and opening it would lose the rest; put a \
+         backup in its place or move both files away to begin anew", path = .0.display()
+    )]
+    Emptied(PathBuf),
     /// The writer's thread could not be started.
     #[error("cannot start the writer: {0}")]
     Thread(std::io::Error),
@@ -218,8 +227,10 @@ impl Store {
         lock::make_folder(folder).map_err(|error| OpenError::Folder { path: folder.to_owned(), error })?;
         let lock = lock::Lock::take(folder)?;
         let database = folder.join("store.sqlite3");
+        lock::refuse_emptied(&database)?;
         lock::make_private(&database).map_err(|error| OpenError::Folder { path: database.clone(), error })?;
         let connection = schema::open_writer(&database)?;
+        let file = room::file_id(&database).map_err(|error| OpenError::Folder { path: database.clone(), error })?;
         let last_seq: i64 = connection.query_row(
             "SELECT max(seq, coalesce((SELECT max(seq) FROM change), 0)) FROM last_seq",
             [],
@@ -242,11 +253,12 @@ impl Store {
             next_seq: last_seq + 1,
             latest: latest_sender,
             answers,
-            room: room::Room { folder: folder.to_owned(), max_bytes: config.max_size, full: false },
+            room: room::Room { folder: folder.to_owned(), max_bytes: config.max_size, file, full: false },
             retention: config.retention,
             stored_places: places,
             _ended: ended.clone().drop_guard(),
             failing: false,
+            trim_fails: false,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
@@ -301,7 +313,7 @@ impl Store {
         received_at: Timestamp,
         slot: Slot,
     ) -> Result<Receipt, Error> {
-        let bytes = body.len();
+        let bytes = body.len() + errors.iter().map(|error| error.pointer.len() + error.detail.len()).sum::<usize>();
         let add: Edit = Box::new(move |connection| rejected::add(connection, &errors, &body, received_at).map(|()| 1));
         self.submit(Work::Add(add, bytes), slot).await
     }
@@ -375,14 +387,28 @@ impl Store {
         self.read(move |connection| changes::page(connection, &query, after, limit, MAX_ROWS, MAX_BYTES)).await
     }
 
-    /// All that is kept of a message, in the order stored, at most `limit`.
+    /// What is kept of a message, in the order stored: at most the latest `limit`, and 8 MiB of callbacks; and whether there
+    /// were older ones.
     ///
     /// # Errors
     /// [`Error`] when the store can't be read.
-    pub async fn message(&self, message_id: String, limit: usize) -> Result<Vec<Entry>, Error> {
+    pub async fn message(&self, message_id: String, limit: usize) -> Result<(Vec<Entry>, bool), Error> {
+        const MAX_BYTES: usize = 8 << 20;
         self.read(move |connection| {
-            let seqs = seen::history(connection, &message_id, limit)?;
-            seqs.into_iter().filter_map(|seq| changes::find(connection, seq).transpose()).collect()
+            let seqs = seen::history(connection, &message_id)?;
+            let mut entries = Vec::new();
+            let mut bytes = 0;
+            for seq in seqs.iter().rev().take(limit) {
+                if bytes > MAX_BYTES {
+                    break;
+                }
+                let Some(entry) = changes::find(connection, *seq)? else { continue };
+                bytes += entry.change.callback.get().len();
+                entries.push(entry);
+            }
+            entries.reverse();
+            let oldest = entries.first().map(|entry| entry.seq);
+            Ok((entries, oldest.is_some_and(|oldest| seqs.first().is_some_and(|first| *first < oldest))))
         })
         .await
     }

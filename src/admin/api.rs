@@ -67,12 +67,14 @@ pub(super) struct History {
 pub(super) struct Message {
     message_id: String,
     recipients: Vec<Recipient>,
+    /// Whether older changes of it are not here: there are too many, or retention has deleted them.
+    truncated: bool,
 }
 
 /// `GET /api/v1/messages/{message_id}`
 pub(super) async fn message(State(admin): State<Arc<Admin>>, message_id: InPath<String>) -> Answer<Message> {
     let message_id = read(message_id)?;
-    let entries = admin.store.message(message_id.clone(), MAX_HISTORY).await?;
+    let (entries, truncated) = admin.store.message(message_id.clone(), MAX_HISTORY).await?;
     if entries.is_empty() {
         return Err(Problem::new(StatusCode::NOT_FOUND, "no change of this message is stored"));
     }
@@ -109,7 +111,7 @@ pub(super) async fn message(State(admin): State<Arc<Admin>>, message_id: InPath<
             None => recipients.push(Recipient { instance_id, recipient, status: reached, changes: vec![history] }),
         }
     }
-    Ok(Json(Message { message_id, recipients }))
+    Ok(Json(Message { message_id, recipients, truncated }))
 }
 
 /// What `GET /api/v1/changes` may be asked.

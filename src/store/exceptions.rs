@@ -121,7 +121,9 @@ pub(super) fn write(connection: &Connection, sink: &str, outcomes: &[Outcome], c
             }
         };
     }
-    connection.prepare_cached("UPDATE sink SET cursor = ?2 WHERE name = ?1")?.execute(params![sink, cursor])?;
+    connection
+        .prepare_cached("UPDATE sink SET cursor = max(cursor, ?2) WHERE name = ?1")?
+        .execute(params![sink, cursor])?;
     Ok(())
 }
 

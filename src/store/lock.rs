@@ -59,6 +59,17 @@ pub(crate) fn make_folder(folder: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// SQLite takes an empty database for a new one, and throws the log beside it away. But the log is never there before the
+/// database has its first page: an empty file with a log has been damaged.
+pub(super) fn refuse_emptied(database: &Path) -> Result<(), OpenError> {
+    let length = |path: &Path| std::fs::metadata(path).map(|file| file.len());
+    let log = database.with_extension("sqlite3-wal");
+    match (length(database), length(&log)) {
+        (Ok(0), Ok(1..)) => Err(OpenError::Emptied(database.to_owned())),
+        _ => Ok(()),
+    }
+}
+
 /// Makes a file that its owner alone may read, if it isn't there. SQLite gives its other files the same mode.
 pub(super) fn make_private(path: &Path) -> std::io::Result<()> {
     OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(path).map(drop)

@@ -11,6 +11,9 @@ use crate::status::{Facts, Status};
 /// one callback must fit.
 const SLICE: usize = MAX_IDS;
 
+/// The most rejected bodies deleted at once.
+const REJECTED_SLICE: i64 = 100;
+
 /// Deletes the oldest changes up to `delivered`, of those received before `before` (`None`: of any age); how many it were.
 pub(super) fn delete_slice(
     connection: &mut Connection,
@@ -31,12 +34,25 @@ pub(super) fn delete_slice(
     Ok(deleted)
 }
 
+/// Deletes the oldest rejected bodies of those received before `before` (`None`: of any age); how many it were.
+pub(super) fn delete_rejected(connection: &Connection, before: Option<Timestamp>) -> rusqlite::Result<usize> {
+    let before = before.map_or(i64::MAX, Timestamp::as_millisecond);
+    connection
+        .prepare_cached(
+            "DELETE FROM rejected WHERE id IN (SELECT id FROM rejected ORDER BY id LIMIT ?1) AND received_at < ?2",
+        )?
+        .execute(params![REJECTED_SLICE, before])
+}
+
 /// The last row to delete, or `None` when there is nothing.
 fn end_of_slice(connection: &Connection, delivered: i64, before: i64) -> rusqlite::Result<Option<i64>> {
     let end: Option<i64> = connection
         .prepare_cached(
-            "SELECT max(seq) FROM (SELECT seq, received_at FROM change WHERE seq <= ?1 ORDER BY seq LIMIT ?2)
-             WHERE received_at < ?3",
+            // Up to the first that is young: one old row among young ones, as a clock that was wrong or a rejected callback that
+            // was retried leaves, must not take those before it along.
+            "WITH oldest AS (SELECT seq, received_at FROM change WHERE seq <= ?1 ORDER BY seq LIMIT ?2)
+             SELECT max(seq) FROM oldest
+             WHERE seq < coalesce((SELECT min(seq) FROM oldest WHERE received_at >= ?3), 9223372036854775807)",
         )?
         .query_row(params![delivered, SLICE as i64, before], |row| row.get(0))?;
     let Some(end) = end else { return Ok(None) };

@@ -1,6 +1,7 @@
 //! Whether there is room for more: in the cap, and on the disk.
 
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
@@ -17,11 +18,22 @@ const FULL_BELOW: u64 = 64 << 10;
 pub(super) struct Room {
     pub(super) folder: PathBuf,
     pub(super) max_bytes: u64,
+    /// The database's device and inode: what the path names when nobody has taken the file away.
+    pub(super) file: (u64, u64),
     /// Whether the last look found none: said when it begins and when it is over.
     pub(super) full: bool,
 }
 
 impl Room {
+    /// Whether the file that is written is still the one that a start would find. A deleted one takes everything, and keeps nothing.
+    pub(super) fn check_file(&self, connection: &Connection) -> rusqlite::Result<()> {
+        let path = PathBuf::from(connection.path().unwrap_or_default());
+        match file_id(&path) {
+            Ok(file) if file == self.file => Ok(()),
+            _ => Err(rusqlite::Error::InvalidPath(path)),
+        }
+    }
+
     /// How many bytes may be added, about.
     pub(super) fn left_bytes(&mut self, connection: &Connection) -> rusqlite::Result<u64> {
         let size = Size::of(connection)?;
@@ -63,6 +75,11 @@ impl Room {
         let available = disk.f_bavail * disk.f_frsize + size.free;
         Some(available.saturating_sub(reserve * reserves + size.owed))
     }
+}
+
+/// A file's device and inode.
+pub(super) fn file_id(path: &Path) -> std::io::Result<(u64, u64)> {
+    std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
 }
 
 /// The database's size, in bytes.

@@ -45,6 +45,10 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
         transaction.pragma_update(None, "user_version", next)?;
         transaction.commit()?;
     }
+    if version < known {
+        // Out of the log into the database: a store without its log must not look like a new one.
+        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+    }
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
 }

@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
-use crate::status::{Facts, Rank, Transition};
+use crate::status::{Facts, Rank, Transition, to_hex};
 
 /// The most that is remembered of one message and recipient. Beyond it the oldest of a status that was seen again since is
 /// forgotten, and an exact duplicate of that one would be stored again, as a repeat.
@@ -57,7 +58,7 @@ impl<'a> Code<'a> {
             Cow::Borrowed("READ") => Self::Read,
             Cow::Borrowed("PLAYED") => Self::Played,
             Cow::Borrowed("READ-SELF") => Self::ReadSelf,
-            other => Self::Other(other),
+            other => Self::Other(short(other)),
         }
     }
 
@@ -79,10 +80,10 @@ pub(super) fn record(connection: &Connection, facts: &Facts, seq: i64) -> rusqli
         .prepare_cached("SELECT seen FROM message WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
         .query_row(key, |row| row.get(0))
         .optional()?;
-    let mut seen = decode(stored.as_deref().unwrap_or_default())?;
+    let mut seen = decode(stored.as_deref().unwrap_or_default());
     let sighting = Sighting {
         status: Code::of(facts),
-        chat: facts.participant.is_some().then(|| facts.phone.as_deref().unwrap_or_default().into()),
+        chat: facts.participant.is_some().then(|| short(facts.phone.as_deref().unwrap_or_default().into())),
         device: facts.device,
         moment_ms: facts.moment.map(Timestamp::as_millisecond),
         seq,
@@ -118,7 +119,7 @@ pub(super) fn forget(connection: &Connection, facts: &Facts, last_seq: i64) -> r
         .query_row(key(facts), |row| row.get(0))
         .optional()?;
     let Some(stored) = stored else { return Ok(()) };
-    if decode(&stored)?.iter().all(|sighting| sighting.seq <= last_seq) {
+    if decode(&stored).iter().all(|sighting| sighting.seq <= last_seq) {
         connection
             .prepare_cached("DELETE FROM message WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
             .execute(key(facts))?;
@@ -127,19 +128,15 @@ pub(super) fn forget(connection: &Connection, facts: &Facts, last_seq: i64) -> r
 }
 
 /// The sequence numbers of all that was seen of a message, by any recipient in any instance, in the order stored.
-pub(super) fn history(connection: &Connection, message_id: &str, limit: usize) -> rusqlite::Result<Vec<i64>> {
+pub(super) fn history(connection: &Connection, message_id: &str) -> rusqlite::Result<Vec<i64>> {
     let mut statement = connection.prepare_cached("SELECT seen FROM message WHERE message_id = ?1")?;
     let mut rows = statement.query([message_id])?;
     let mut seqs = Vec::new();
     while let Some(row) = rows.next()? {
         let seen: Vec<u8> = row.get(0)?;
-        seqs.extend(decode(&seen)?.iter().map(|sighting| sighting.seq));
-        if seqs.len() > limit {
-            break;
-        }
+        seqs.extend(decode(&seen).iter().map(|sighting| sighting.seq));
     }
     seqs.sort_unstable();
-    seqs.truncate(limit);
     Ok(seqs)
 }
 
@@ -166,10 +163,23 @@ fn encode(seen: &[Sighting<'_>]) -> rusqlite::Result<Vec<u8>> {
     postcard::to_stdvec(seen).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))
 }
 
-fn decode(stored: &[u8]) -> rusqlite::Result<Vec<Sighting<'_>>> {
+/// What can't be read is as if it had not been seen: one damaged row must not hold up everything that is stored with it.
+fn decode(stored: &[u8]) -> Vec<Sighting<'_>> {
     if stored.is_empty() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    postcard::from_bytes(stored)
-        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Blob, error.into()))
+    postcard::from_bytes(stored).unwrap_or_else(|error| {
+        tracing::error!(%error, "what was seen of a message cannot be read: the database is damaged; its next status counts as its first");
+        Vec::new()
+    })
+}
+
+/// Text as it is kept of a sighting: what is longer than any known status or chat by its digest, since all of it is written anew
+/// with each change of the message.
+fn short(text: Cow<'_, str>) -> Cow<'_, str> {
+    const LONGEST: usize = 128;
+    if text.len() <= LONGEST {
+        return text;
+    }
+    Cow::Owned(format!("sha256:{}", to_hex(&Sha256::digest(text.as_bytes()))))
 }

@@ -99,6 +99,66 @@ async fn a_feed_gives_what_comes_after_its_place_and_remembers_the_place() {
 }
 
 #[tokio::test]
+async fn one_old_change_among_young_ones_does_not_take_them_along() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &[]).unwrap();
+    let now = Timestamp::now();
+    for (id, age_hours) in [("first", 5), ("young", 0), ("old", 50), ("last", 0)] {
+        let body = json!({ "type": callback::TYPE, "status": "SENT", "ids": [id] });
+        let callback = callback::parse(body.to_string().as_bytes()).unwrap();
+        let received_at = now - std::time::Duration::from_secs(age_hours * 3600);
+        store.accept(callback, received_at, store.admit().unwrap()).await.unwrap();
+    }
+    store.close().await;
+    drop(store);
+    let mut connection = schema::open_writer(&folder.path().join("store.sqlite3")).unwrap();
+    let an_hour_ago = now - std::time::Duration::from_secs(3600);
+    assert_eq!(retention::delete_slice(&mut connection, i64::MAX, Some(an_hour_ago), 4).unwrap(), 1);
+    assert_eq!(retention::delete_slice(&mut connection, i64::MAX, Some(an_hour_ago), 4).unwrap(), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_row_of_what_was_seen_holds_up_nothing_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &[]).unwrap();
+    let body = |status: &str| json!({ "type": callback::TYPE, "status": status, "ids": ["damaged", "whole"] });
+    accept(&store, &body("SENT")).await;
+    let other = Connection::open(folder.path().join("store.sqlite3")).unwrap();
+    other.execute("UPDATE message SET seen = x'ff' WHERE message_id = 'damaged'", []).unwrap();
+    assert_eq!(accept(&store, &body("READ")).await.stored(), 2);
+    let transitions: Vec<_> = all(&store).await.iter().skip(2).map(|entry| entry.change.previous).collect();
+    assert_eq!(transitions, [None, Some(Rank::Sent)]);
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_store_whose_file_was_taken_away_acknowledges_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &[]).unwrap();
+    let body = json!({ "type": callback::TYPE, "status": "SENT", "ids": ["m"] });
+    accept(&store, &body).await;
+    std::fs::rename(folder.path().join("store.sqlite3"), folder.path().join("elsewhere")).unwrap();
+    let callback = callback::parse(body.to_string().as_bytes()).unwrap();
+    let refused = store.accept(callback, Timestamp::now(), store.admit().unwrap()).await;
+    assert_eq!(refused, Err(Error::Failing));
+    std::fs::rename(folder.path().join("elsewhere"), folder.path().join("store.sqlite3")).unwrap();
+    assert_eq!(accept(&store, &body).await.duplicates(), 1);
+    store.close().await;
+}
+
+#[test]
+fn an_emptied_database_beside_its_log_is_not_taken_for_a_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("store.sqlite3"), "").unwrap();
+    std::fs::write(folder.path().join("store.sqlite3-wal"), "what is left").unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let _in_runtime = runtime.enter();
+    let error = open(folder.path(), &[]).unwrap_err();
+    assert!(matches!(error, OpenError::Emptied(_)), "{error}");
+    assert_eq!(std::fs::read(folder.path().join("store.sqlite3-wal")).unwrap(), b"what is left");
+}
+
+#[tokio::test]
 async fn rejected_bodies_are_bounded_and_the_oldest_go_first() {
     let connection = Connection::open_in_memory().unwrap();
     connection.execute_batch(include_str!("schema/1.sql")).unwrap();
@@ -107,7 +167,7 @@ async fn rejected_bodies_are_bounded_and_the_oldest_go_first() {
         rejected::add(&connection, &[], &body, Timestamp::UNIX_EPOCH).unwrap();
     }
     let kept: Vec<_> = rejected::list(&connection, i64::MAX, 100).unwrap().iter().map(|one| one.id).collect();
-    assert_eq!(kept, (9..=40).rev().collect::<Vec<_>>());
+    assert_eq!(kept, (10..=40).rev().collect::<Vec<_>>());
 }
 
 /// What a change is known by, in the model: everything of the exact-duplicate rule, in the plainest form.

@@ -134,6 +134,8 @@ pub(super) struct Writer {
     pub(super) _ended: DropGuard,
     /// Whether the last commit failed: a failure is logged when it begins and when it is over.
     pub(super) failing: bool,
+    /// Likewise, whether deleting failed the last time.
+    pub(super) trim_fails: bool,
 }
 
 impl Writer {
@@ -219,6 +221,7 @@ impl Writer {
         jobs: &mut [Job],
         places: &BTreeMap<String, i64>,
     ) -> rusqlite::Result<Vec<Result<Receipt, Error>>> {
+        self.room.check_file(&self.connection)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Within the transaction, because each look at the database outside of one takes locks of its own.
         let mut left = self.room.left_bytes(&transaction)?;
@@ -246,7 +249,7 @@ impl Writer {
         for (sink, cursor) in places {
             if self.stored_places.get(sink) != Some(cursor) {
                 transaction
-                    .prepare_cached("UPDATE sink SET cursor = ?2 WHERE name = ?1")?
+                    .prepare_cached("UPDATE sink SET cursor = max(cursor, ?2) WHERE name = ?1")?
                     .execute(params![sink, cursor])?;
             }
         }
@@ -283,17 +286,21 @@ impl Writer {
         let sliced = self.delivered().and_then(|delivered| {
             let short = self.room.is_short(&self.connection)?;
             let before = if short { None } else { Timestamp::now().checked_sub(self.retention).ok() };
-            retention::delete_slice(&mut self.connection, delivered, before, self.next_seq - 1)
+            let changes = retention::delete_slice(&mut self.connection, delivered, before, self.next_seq - 1)?;
+            Ok(changes + retention::delete_rejected(&self.connection, before)?)
         });
         match sliced {
             Ok(deleted) => {
+                if std::mem::take(&mut self.trim_fails) {
+                    tracing::info!("what is older than the retention can be deleted again");
+                }
                 if deleted == 0 && self.room.full {
                     self.shrink();
                 }
                 deleted > 0
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
+                if !std::mem::replace(&mut self.trim_fails, true) {
                     tracing::error!(%error, "cannot delete what is older than the retention; it is tried again every second");
                 }
                 false

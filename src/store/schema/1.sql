@@ -50,10 +50,10 @@ CREATE TABLE rejected_total (
 ) STRICT;
 INSERT INTO rejected_total VALUES (0, 0);
 CREATE TRIGGER rejected_added AFTER INSERT ON rejected BEGIN
-    UPDATE rejected_total SET bodies = bodies + 1, bytes = bytes + octet_length(new.body);
+    UPDATE rejected_total SET bodies = bodies + 1, bytes = bytes + octet_length(new.body) + octet_length(new.errors);
 END;
 CREATE TRIGGER rejected_removed AFTER DELETE ON rejected BEGIN
-    UPDATE rejected_total SET bodies = bodies - 1, bytes = bytes - octet_length(old.body);
+    UPDATE rejected_total SET bodies = bodies - 1, bytes = bytes - octet_length(old.body) - octet_length(old.errors);
 END;
 
 -- The last sequence number given out, so that none is given twice when the end of the log was deleted.
