@@ -166,6 +166,7 @@ impl Drain {
                 if error == Error::Stopped {
                     return;
                 }
+                standing.update(|snapshot| snapshot.store_fails = true);
                 tokio::select! {
                     () = stop.cancelled() => return,
                     () = tokio::time::sleep(STORE_AGAIN) => {}
@@ -186,6 +187,7 @@ impl Drain {
         // What the store did not take the last time: what is there would be read as if that had not been.
         self.settle().await?;
         self.restore().await?;
+        self.standing.update(|snapshot| snapshot.store_fails = false);
         while !stop.is_cancelled() {
             let reads = self.reads_on();
             if reads && self.feed.latest() > self.window.read_to() {
@@ -503,8 +505,11 @@ impl Drain {
     }
 
     fn defer(&mut self, key: Key, deferred: Deferred) {
-        self.outcomes.push(Outcome::Deferred(deferred));
-        self.waiting.insert(key, deferred);
+        // One that is deferred already, as a replay may find it, keeps its attempts.
+        if self.waiting.insert(key, deferred) {
+            self.outcomes.push(Outcome::Deferred(deferred));
+        }
+        self.standing.update(|snapshot| snapshot.deferred = self.waiting.len());
     }
 
     /// The attempts made at a change, the one that just failed included.

@@ -97,6 +97,14 @@ impl Service {
             Ok((name.clone(), sink.clone(), built))
         });
         let mut sinks = configured.collect::<anyhow::Result<Vec<_>>>()?;
+        for (name, _) in &own_sinks {
+            let is_taken = sinks.iter().any(|(other, ..)| other == name);
+            let is_twice = own_sinks.iter().filter(|(other, _)| other == name).count() > 1;
+            anyhow::ensure!(
+                !is_taken && !is_twice,
+                "two sinks have the name {name}: a sink's place in the store goes by its name"
+            );
+        }
         sinks.extend(own_sinks.into_iter().map(|(name, sink)| (name, sink::Config::default(), sink)));
         let places: Vec<(String, Start)> =
             sinks.iter().map(|(name, sink, _)| (name.to_string(), sink.delivery.start)).collect();

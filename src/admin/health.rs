@@ -38,8 +38,8 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let latest = admin.store.latest();
     for sink in &admin.sinks {
         let behind = places.get(sink.name().as_str()).map(|cursor| latest - cursor);
-        let mut check = json!({ "ok": sink.is_moving(), "lag": behind });
         let snapshot = sink.snapshot();
+        let mut check = json!({ "ok": sink.is_moving() && !snapshot.store_fails, "lag": behind });
         check["state"] = json!(snapshot.state());
         if let Some(since) = snapshot.away_since {
             check["away_since"] = json!(with_milliseconds(since));

@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub away_since: Option<Timestamp>,
     /// Why it reads no further, if it doesn't: too many changes are deferred, or dead.
     pub held: Option<&'static str>,
+    /// Whether the store can't be read or written for it; the log has the cause.
+    pub store_fails: bool,
     /// Changes delivered since the start.
     pub delivered: u64,
     /// Attempts since the start that failed.
@@ -83,6 +85,7 @@ impl Snapshot {
     /// The state in one word.
     pub fn state(&self) -> &'static str {
         match self {
+            Self { store_fails: true, .. } => "failing",
             Self { paused: Some(_), .. } => "paused",
             Self { away_since: Some(_), .. } => "away",
             Self { held: Some(_), .. } => "held",

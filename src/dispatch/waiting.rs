@@ -31,12 +31,12 @@ impl Waiting {
         self.taken.contains(&key) || self.queues.contains_key(&key)
     }
 
-    /// Puts one among those of its message, in the order stored.
-    pub(super) fn insert(&mut self, key: Key, deferred: Deferred) {
+    /// Puts one among those of its message, in the order stored; `false` when it is there already.
+    pub(super) fn insert(&mut self, key: Key, deferred: Deferred) -> bool {
         let queue = self.queues.entry(key).or_default();
         let place = queue.partition_point(|waiting| waiting.seq < deferred.seq);
         if queue.get(place).is_some_and(|waiting| waiting.seq == deferred.seq) {
-            return;
+            return false;
         }
         if let Some(first) = queue.front() {
             self.due.remove(&(first.due_at, key));
@@ -44,6 +44,7 @@ impl Waiting {
         queue.insert(place, deferred);
         self.count += 1;
         self.plan(key);
+        true
     }
 
     /// When the next one is due.
@@ -72,7 +73,7 @@ impl Waiting {
     pub(super) fn finish(&mut self, key: Key, again: Option<Deferred>) {
         self.taken.remove(&key);
         match again {
-            Some(deferred) => self.insert(key, deferred),
+            Some(deferred) => drop(self.insert(key, deferred)),
             None => self.plan(key),
         }
     }
