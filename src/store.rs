@@ -5,7 +5,9 @@
 //!   `times`: places in the log by time; `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits.
 
 mod changes;
+mod config;
 mod dead;
+mod error;
 mod exceptions;
 mod feed;
 mod lock;
@@ -25,62 +27,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OptionalExtension as _, params};
-use serde::Deserialize;
+use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 pub use changes::{Page, Query};
+pub use config::{Config, Sqlite, Start};
 pub use dead::{Dead, DeadQuery};
+pub use error::{Error, OpenError};
 pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
 pub use feed::Feed;
 pub(crate) use lock::make_folder;
 pub use rejected::Rejected;
 
-use crate::callback::{Callback, FieldError};
-use crate::config::units;
+use crate::callback::Callback;
 use crate::status::StatusChange;
 use writer::{Edit, Job, Message, Shared, Work, Writer};
-
-/// Where changes are kept, and how much of them.
-#[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The embedded store.
-    pub sqlite: Sqlite,
-}
-
-/// The embedded store.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Sqlite {
-    /// The folder of the database, of the secret that was made, and of the lock.
-    pub path: PathBuf,
-    /// How long a delivered change is kept.
-    #[serde(deserialize_with = "units::duration::deserialize")]
-    pub retention: Duration,
-    /// The most that the database may hold. Near it the oldest delivered changes go early; at it callbacks are refused.
-    #[serde(deserialize_with = "units::size::deserialize")]
-    pub max_size: u64,
-}
-
-impl Default for Sqlite {
-    fn default() -> Self {
-        Self { path: PathBuf::from("data"), retention: Duration::from_secs(30 * 24 * 3600), max_size: 10 << 30 }
-    }
-}
-
-/// Where a sink that the store doesn't know yet begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Start {
-    /// With the first change stored from now on.
-    #[default]
-    Now,
-    /// With the oldest change that is kept.
-    Beginning,
-}
 
 /// A stored change and its place in the log.
 #[derive(Clone, Debug)]
@@ -109,75 +72,6 @@ impl Receipt {
     pub fn duplicates(&self) -> usize {
         self.duplicates
     }
-}
-
-/// Why the store did not do what it was asked for. Nothing of it was done.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Error {
-    /// As much is under way as may be.
-    #[error("too much is in flight")]
-    Busy,
-    /// The cap or the disk is reached.
-    #[error("the store is full")]
-    Full,
-    /// The disk or the database fails; the log has the cause.
-    #[error("the store is failing")]
-    Failing,
-    /// The store has been closed.
-    #[error("the store has stopped")]
-    Stopped,
-}
-
-/// Why a store can't be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// The folder can't be made or used.
-    #[error("cannot use the folder {path}: {error}; create it or change store.sqlite.path", path = .path.display())]
-    Folder {
-        /// The folder, or the file in it.
-        path: PathBuf,
-        /// What the system said.
-        error: std::io::Error,
-    },
-    /// Another process has it.
-    #[error("the store in {path} is in use by {holder}; stop that first, or give this one another store.sqlite.path", path = .path.display())]
-    InUse {
-        /// The store's folder.
-        path: PathBuf,
-        /// Who has it, as far as it says.
-        holder: String,
-    },
-    /// A later version of this program wrote it.
-    #[error(
-        "{path} has schema version {version}, and this program knows versions up to {known}: it was written by a newer \
-         plugchat-receiver; run that one, or a newer", path = .path.display()
-    )]
-    Newer {
-        /// The database.
-        path: PathBuf,
-        /// The version of its schema.
-        version: u32,
-        /// The latest version that this program knows.
-        known: u32,
-    },
-    /// Some other program's database.
-    #[error("{path} is not a plugchat-receiver store; change store.sqlite.path", path = .0.display())]
-    Foreign(PathBuf),
-    /// SQLite's own trouble.
-    #[error(
-        "cannot open the store: {0}; when the disk is full make room, when the database is damaged put a backup in its place \
-         or move it away to begin anew"
-    )]
-    Sqlite(#[from] rusqlite::Error),
-    /// The database is empty, and the log of what was written to it is not.
-    #[error(
-        "{path} is empty, but {path}-wal beside it is not: the database was damaged, and opening it would lose the rest; put a \
-         backup in its place or move both files away to begin anew", path = .0.display()
-    )]
-    Emptied(PathBuf),
-    /// The writer's thread could not be started.
-    #[error("cannot start the writer: {0}")]
-    Thread(std::io::Error),
 }
 
 /// A handle on the store; clones are the same store.
@@ -236,7 +130,7 @@ impl Store {
             [],
             |row| row.get(0),
         )?;
-        let places = register(&connection, sinks, last_seq)?;
+        let places = feed::register(&connection, sinks, last_seq)?;
         let shared = Arc::new(Shared {
             places: Mutex::new(places.clone()),
             progress_sent: AtomicBool::new(false),
@@ -300,44 +194,6 @@ impl Store {
     /// [`Error`]; then nothing of it was stored.
     pub async fn accept(&self, callback: Callback, received_at: Timestamp, slot: Slot) -> Result<Receipt, Error> {
         self.submit(Work::Accept { callback, received_at, rejected_id: None }, slot).await
-    }
-
-    /// Keeps a body that was no valid callback; returns when it is on disk.
-    ///
-    /// # Errors
-    /// [`Error`]; then it was not kept.
-    pub async fn reject(
-        &self,
-        body: String,
-        errors: Vec<FieldError>,
-        received_at: Timestamp,
-        slot: Slot,
-    ) -> Result<Receipt, Error> {
-        let bytes = body.len() + errors.iter().map(|error| error.pointer.len() + error.detail.len()).sum::<usize>();
-        let add: Edit = Box::new(move |connection| rejected::add(connection, &errors, &body, received_at).map(|()| 1));
-        self.submit(Work::Add(add, bytes), slot).await
-    }
-
-    /// Stores the callback that a rejected body turned out to be, and lets the body go, in one transaction. Its changes keep the
-    /// time at which the body came.
-    ///
-    /// # Errors
-    /// [`Error`]; then the body is still kept.
-    pub async fn accept_rejected(&self, rejected: &Rejected, callback: Callback) -> Result<Receipt, Error> {
-        let slot = self.admit()?;
-        let work = Work::Accept { callback, received_at: rejected.received_at, rejected_id: Some(rejected.id) };
-        self.submit(work, slot).await
-    }
-
-    /// Lets a rejected body go; whether there was one.
-    ///
-    /// # Errors
-    /// [`Error`]; then it is still kept.
-    pub async fn drop_rejected(&self, id: i64) -> Result<bool, Error> {
-        let slot = self.admit()?;
-        let receipt =
-            self.submit(Work::Edit(Box::new(move |connection| rejected::remove(connection, id))), slot).await?;
-        Ok(receipt.edited > 0)
     }
 
     /// Whether the store commits: a recent commit, else one made now.
@@ -413,22 +269,6 @@ impl Store {
         .await
     }
 
-    /// The newest rejected bodies, newest first: at most `limit` of those with a number below `before`.
-    ///
-    /// # Errors
-    /// [`Error`] when the store can't be read.
-    pub async fn list_rejected(&self, before: i64, limit: usize) -> Result<Vec<Rejected>, Error> {
-        self.read(move |connection| rejected::list(connection, before, limit)).await
-    }
-
-    /// A rejected body by its number.
-    ///
-    /// # Errors
-    /// [`Error`] when the store can't be read.
-    pub async fn find_rejected(&self, id: i64) -> Result<Option<Rejected>, Error> {
-        self.read(move |connection| rejected::find(connection, id)).await
-    }
-
     /// Runs a short read on a thread for blocking work.
     async fn read<T: Send + 'static>(
         &self,
@@ -479,45 +319,6 @@ impl Inner {
         // After the writer has ended there is nowhere to store it; the changes will come again.
         let _ = self.messages.send(Message::Progress);
     }
-}
-
-/// Gives each new sink its place, and reads the places of all of them.
-fn register(
-    connection: &Connection,
-    sinks: &[(String, Start)],
-    last_seq: i64,
-) -> rusqlite::Result<BTreeMap<String, i64>> {
-    let oldest: Option<i64> = connection.query_row("SELECT min(seq) FROM change", [], |row| row.get(0))?;
-    let before_oldest = oldest.map_or(last_seq, |oldest| oldest - 1);
-    let mut places = BTreeMap::new();
-    for (name, start) in sinks {
-        let begin = match start {
-            Start::Now => last_seq,
-            Start::Beginning => before_oldest,
-        };
-        connection.execute("INSERT OR IGNORE INTO sink (name, cursor) VALUES (?1, ?2)", params![name, begin])?;
-        let cursor: i64 = connection.query_row("SELECT cursor FROM sink WHERE name = ?1", [name], |row| row.get(0))?;
-        if cursor < before_oldest {
-            tracing::warn!(
-                sink = name,
-                missed = before_oldest - cursor,
-                "changes that were stored while this sink was not configured are gone by retention; it goes on with the oldest kept"
-            );
-        }
-        places.insert(name.clone(), cursor);
-    }
-    let others: Option<String> = connection
-        .query_row(
-            "SELECT group_concat(name, ', ') FROM sink WHERE name NOT IN (SELECT value FROM json_each(?1))",
-            [serde_json::Value::from_iter(sinks.iter().map(|(name, _)| name.as_str())).to_string()],
-            |row| row.get(0),
-        )
-        .optional()?
-        .flatten();
-    if let Some(others) = others {
-        tracing::warn!(sinks = others, "sinks that are no longer configured: nothing is kept for them");
-    }
-    Ok(places)
 }
 
 #[cfg(test)]

@@ -1,14 +1,15 @@
 //! The log as one sink follows it.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use tokio::sync::watch;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::exceptions::{self, Deferred, Outcome, Replay};
 use super::writer::Work;
-use super::{DeadQuery, Entry, Error, Store, changes};
+use super::{DeadQuery, Entry, Error, Start, Store, changes};
 
 /// The most changes in one batch.
 const MAX_ENTRIES: usize = 500;
@@ -162,4 +163,43 @@ impl Store {
             self.inner.send_progress();
         }
     }
+}
+
+/// Gives each new sink its place, and reads the places of all of them.
+pub(super) fn register(
+    connection: &Connection,
+    sinks: &[(String, Start)],
+    last_seq: i64,
+) -> rusqlite::Result<BTreeMap<String, i64>> {
+    let oldest: Option<i64> = connection.query_row("SELECT min(seq) FROM change", [], |row| row.get(0))?;
+    let before_oldest = oldest.map_or(last_seq, |oldest| oldest - 1);
+    let mut places = BTreeMap::new();
+    for (name, start) in sinks {
+        let begin = match start {
+            Start::Now => last_seq,
+            Start::Beginning => before_oldest,
+        };
+        connection.execute("INSERT OR IGNORE INTO sink (name, cursor) VALUES (?1, ?2)", params![name, begin])?;
+        let cursor: i64 = connection.query_row("SELECT cursor FROM sink WHERE name = ?1", [name], |row| row.get(0))?;
+        if cursor < before_oldest {
+            tracing::warn!(
+                sink = name,
+                missed = before_oldest - cursor,
+                "changes that were stored while this sink was not configured are gone by retention; it goes on with the oldest kept"
+            );
+        }
+        places.insert(name.clone(), cursor);
+    }
+    let others: Option<String> = connection
+        .query_row(
+            "SELECT group_concat(name, ', ') FROM sink WHERE name NOT IN (SELECT value FROM json_each(?1))",
+            [serde_json::Value::from_iter(sinks.iter().map(|(name, _)| name.as_str())).to_string()],
+            |row| row.get(0),
+        )
+        .optional()?
+        .flatten();
+    if let Some(others) = others {
+        tracing::warn!(sinks = others, "sinks that are no longer configured: nothing is kept for them");
+    }
+    Ok(places)
 }

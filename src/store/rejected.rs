@@ -4,7 +4,9 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 
-use crate::callback::FieldError;
+use super::writer::{Edit, Work};
+use super::{Error, Receipt, Slot, Store};
+use crate::callback::{Callback, FieldError};
 use crate::status::with_milliseconds;
 
 /// The most bodies that are kept.
@@ -30,6 +32,61 @@ pub struct Rejected {
 /// As the changes have it.
 fn received_at<S: serde::Serializer>(timestamp: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&with_milliseconds(*timestamp))
+}
+
+impl Store {
+    /// Keeps a body that was no valid callback; returns when it is on disk.
+    ///
+    /// # Errors
+    /// [`Error`]; then it was not kept.
+    pub async fn reject(
+        &self,
+        body: String,
+        errors: Vec<FieldError>,
+        received_at: Timestamp,
+        slot: Slot,
+    ) -> Result<Receipt, Error> {
+        let bytes = body.len() + errors.iter().map(|error| error.pointer.len() + error.detail.len()).sum::<usize>();
+        let add: Edit = Box::new(move |connection| add(connection, &errors, &body, received_at).map(|()| 1));
+        self.submit(Work::Add(add, bytes), slot).await
+    }
+
+    /// Stores the callback that a rejected body turned out to be, and lets the body go, in one transaction. Its changes keep the
+    /// time at which the body came.
+    ///
+    /// # Errors
+    /// [`Error`]; then the body is still kept.
+    pub async fn accept_rejected(&self, rejected: &Rejected, callback: Callback) -> Result<Receipt, Error> {
+        let slot = self.admit()?;
+        let work = Work::Accept { callback, received_at: rejected.received_at, rejected_id: Some(rejected.id) };
+        self.submit(work, slot).await
+    }
+
+    /// Lets a rejected body go; whether there was one.
+    ///
+    /// # Errors
+    /// [`Error`]; then it is still kept.
+    pub async fn drop_rejected(&self, id: i64) -> Result<bool, Error> {
+        let slot = self.admit()?;
+        let receipt = self.submit(Work::Edit(Box::new(move |connection| remove(connection, id))), slot).await?;
+        Ok(receipt.edited > 0)
+    }
+
+    /// The newest rejected bodies, newest first: at most `limit` of those with a number below `before`.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn list_rejected(&self, before: i64, limit: usize) -> Result<Vec<Rejected>, Error> {
+        self.read(move |connection| list(connection, before, limit)).await
+    }
+
+    /// A rejected body by its number.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn find_rejected(&self, id: i64) -> Result<Option<Rejected>, Error> {
+        self.read(move |connection| find(connection, id)).await
+    }
 }
 
 /// Keeps one more, and lets the oldest go that are over the bounds.
