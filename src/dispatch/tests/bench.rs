@@ -1,0 +1,297 @@
+//! A scripted destination, and a store with one sink that is drained to it.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use async_trait::async_trait;
+use serde_json::json;
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::callback;
+use crate::sink::Filter;
+use crate::store::Sqlite;
+
+/// How long anything may take that does happen, by the wall's clock.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the scripted destination does with a change, by its message id and the attempt (from 1) at it.
+type Script = Box<dyn Fn(&str, u32) -> Answer + Send + Sync>;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Answer {
+    Accept,
+    /// It is accepted after a while.
+    Slow(Duration),
+    /// It is accepted once the destination is told to let go.
+    Hold,
+    Refuse,
+    TryAgain,
+    TryAgainAfter(Duration),
+    Away,
+    AwayAfter(Duration),
+    Gone,
+    Panic,
+    Hang,
+}
+
+/// A destination that does what it is told and writes down what it was given.
+pub(super) struct Destination {
+    script: Mutex<Script>,
+    pub(super) seen: Mutex<Seen>,
+    batch: usize,
+    let_go: CancellationToken,
+}
+
+#[derive(Default)]
+pub(super) struct Seen {
+    attempts: BTreeMap<i64, u32>,
+    pub(super) calls: Vec<Call>,
+    pub(super) accepted: Vec<(String, i64)>,
+    pub(super) at_once: usize,
+    pub(super) most_at_once: usize,
+}
+
+/// A change as it was given.
+#[derive(Clone, Debug)]
+pub(super) struct Call {
+    pub(super) seq: i64,
+    pub(super) message_id: String,
+    pub(super) attempt: u32,
+    pub(super) at: Instant,
+    /// How many calls of the sink were under way, this one included.
+    pub(super) at_once: usize,
+    /// How many changes had been accepted before.
+    pub(super) accepted: usize,
+    pub(super) event: String,
+}
+
+impl Destination {
+    pub(super) fn new(batch: usize, script: impl Fn(&str, u32) -> Answer + Send + Sync + 'static) -> Arc<Self> {
+        let (seen, let_go) = (Mutex::default(), CancellationToken::new());
+        Arc::new(Self { script: Mutex::new(Box::new(script)), seen, batch, let_go })
+    }
+
+    pub(super) fn now(&self, script: impl Fn(&str, u32) -> Answer + Send + Sync + 'static) {
+        *self.script.lock().unwrap() = Box::new(script);
+    }
+
+    /// Accepts all that it held, and will hold.
+    pub(super) fn let_go(&self) {
+        self.let_go.cancel();
+    }
+
+    pub(super) fn accepted(&self) -> Vec<i64> {
+        self.seen.lock().unwrap().accepted.iter().map(|(_, seq)| *seq).collect()
+    }
+
+    pub(super) fn calls(&self) -> Vec<i64> {
+        self.calls_in_full().into_iter().map(|call| call.seq).collect()
+    }
+
+    pub(super) fn calls_in_full(&self) -> Vec<Call> {
+        self.seen.lock().unwrap().calls.clone()
+    }
+}
+
+/// A call of the sink that is under way: over when it is dropped, as at a crash, too.
+struct UnderWay<'a>(&'a Mutex<Seen>);
+
+impl<'a> UnderWay<'a> {
+    fn begin(seen: &'a Mutex<Seen>) -> Self {
+        let mut now = seen.lock().unwrap();
+        now.at_once += 1;
+        now.most_at_once = now.most_at_once.max(now.at_once);
+        Self(seen)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.lock().unwrap().at_once -= 1;
+    }
+}
+
+#[async_trait]
+impl Sink for Arc<Destination> {
+    async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
+        let _under_way = UnderWay::begin(&self.seen);
+        for (accepted, change) in changes.iter().enumerate() {
+            tokio::task::yield_now().await;
+            let message_id = change.change.facts.message_id.clone();
+            let attempt = self.note(change);
+            let answer = (self.script.lock().unwrap())(&message_id, attempt);
+            let kind = match answer {
+                Answer::Accept => None,
+                Answer::Slow(pause) => {
+                    tokio::time::sleep(pause).await;
+                    None
+                }
+                Answer::Hold => {
+                    self.let_go.cancelled().await;
+                    None
+                }
+                Answer::Refuse => Some(FailureKind::Refused),
+                Answer::TryAgain => Some(FailureKind::TryAgain { after: None }),
+                Answer::TryAgainAfter(after) => Some(FailureKind::TryAgain { after: Some(after) }),
+                Answer::Away => Some(FailureKind::Away { after: None }),
+                Answer::AwayAfter(after) => Some(FailureKind::Away { after: Some(after) }),
+                Answer::Gone => Some(FailureKind::Gone),
+                Answer::Panic => panic!("as scripted"),
+                Answer::Hang => std::future::pending().await,
+            };
+            if let Some(kind) = kind {
+                return Err(Failure { accepted, kind, cause: "as scripted".into() });
+            }
+            self.seen.lock().unwrap().accepted.push((message_id, change.seq));
+        }
+        Ok(())
+    }
+
+    fn batch(&self) -> usize {
+        self.batch
+    }
+}
+
+impl Destination {
+    /// Writes down that a change was given; the attempt that this is.
+    fn note(&self, change: &Delivery) -> u32 {
+        let mut seen = self.seen.lock().unwrap();
+        let attempts = seen.attempts.entry(change.seq).or_default();
+        *attempts += 1;
+        let attempt = *attempts;
+        let call = Call {
+            seq: change.seq,
+            message_id: change.change.facts.message_id.clone(),
+            attempt,
+            at: Instant::now(),
+            at_once: seen.at_once,
+            accepted: seen.accepted.len(),
+            event: serde_json::to_string(&change.change).unwrap(),
+        };
+        seen.calls.push(call);
+        attempt
+    }
+}
+
+/// A store with one sink that is drained.
+pub(super) struct Bench {
+    pub(super) store: Store,
+    pub(super) standing: Arc<Standing>,
+    stop: CancellationToken,
+    drain: JoinHandle<()>,
+}
+
+/// Pauses that are over at once on a paused clock, and quickly on a real one.
+pub(super) fn quick() -> DeliveryConfig {
+    DeliveryConfig {
+        start: Start::Beginning,
+        concurrency: Some(4),
+        attempts: 5,
+        backoff: Backoff { min: Duration::from_millis(1), max: Duration::from_millis(8) },
+        only_latest: false,
+    }
+}
+
+impl Bench {
+    pub(super) fn start(folder: &Path, destination: &Arc<Destination>, config: DeliveryConfig) -> Self {
+        Self::start_with(Sqlite { path: folder.to_owned(), ..Sqlite::default() }, destination, config)
+    }
+
+    pub(super) fn start_with(sqlite: Sqlite, destination: &Arc<Destination>, config: DeliveryConfig) -> Self {
+        let sinks = [("sink".to_owned(), config.start)];
+        // A read that the last one had under way when it crashed may hold the store for another moment.
+        let store = loop {
+            match Store::open(&sqlite, &sinks, 100) {
+                Err(crate::store::OpenError::InUse { .. }) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        };
+        let (standing, commands) = Standing::new("sink".parse().unwrap(), Filter::default());
+        let standing = Arc::new(standing);
+        let feed = store.feed("sink").unwrap();
+        let stop = CancellationToken::new();
+        let drain = Drain::new(Box::new(Arc::clone(destination)), feed, config, Arc::clone(&standing), commands);
+        Self { store, standing, drain: tokio::spawn(drain.run(stop.clone())), stop }
+    }
+
+    /// Stores a change; its sequence number.
+    pub(super) async fn accept(&self, message_id: &str, status: &str) -> i64 {
+        self.accept_all(&[message_id.to_owned()], status).await
+    }
+
+    /// Stores a change of each of these messages in one callback; the last one's sequence number.
+    pub(super) async fn accept_all(&self, message_ids: &[String], status: &str) -> i64 {
+        let body = json!({ "type": callback::TYPE, "status": status, "ids": message_ids, "phone": "5544999999999" });
+        let callback = callback::parse(body.to_string().as_bytes()).unwrap();
+        self.store.accept(callback, Timestamp::now(), self.store.admit().unwrap()).await.unwrap();
+        self.store.latest()
+    }
+
+    pub(super) async fn tell(&self, command: Command) {
+        assert!(self.standing.tell(command).await, "the drain has ended");
+    }
+
+    pub(super) async fn until(&self, what: &str, is_so: impl Fn(&Snapshot) -> bool) {
+        self.eventually(what, async || is_so(&self.standing.snapshot())).await;
+    }
+
+    /// Nothing is left to give: the place is at the end of the log and nothing is deferred.
+    pub(super) async fn drained(&self) {
+        self.eventually("it is drained", async || self.is_at_the_end() && self.deferred().await.is_empty()).await;
+    }
+
+    /// The sink's place is at the end of the log.
+    pub(super) fn is_at_the_end(&self) -> bool {
+        self.store.places()["sink"] >= self.store.latest()
+    }
+
+    /// Waits until this is so. The deadline is the wall's: a paused clock runs ahead while the store's writer works.
+    pub(super) async fn eventually(&self, what: &str, is_so: impl AsyncFn() -> bool) {
+        let begun = std::time::Instant::now();
+        while !is_so().await {
+            let standing = self.standing.snapshot();
+            assert!(begun.elapsed() < PATIENCE, "never: {what}; {standing:?} {:?}", self.store.places());
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    pub(super) async fn deferred(&self) -> Vec<Deferred> {
+        self.store.feed("sink").unwrap().deferred(0).await.unwrap()
+    }
+
+    pub(super) async fn dead(&self) -> Vec<(i64, String)> {
+        let dead = self.store.dead("sink", DeadQuery::default(), 0, 10_000).await.unwrap();
+        dead.into_iter().map(|dead| (dead.seq, dead.reason)).collect()
+    }
+
+    /// Retries all dead letters; how many there were.
+    pub(super) async fn revive_dead(&self) -> usize {
+        let revived = self.store.revive_dead("sink", DeadQuery::default(), 1000).await.unwrap();
+        self.tell(Command::Reload).await;
+        revived
+    }
+
+    pub(super) async fn stop(self) {
+        self.stop.cancel();
+        self.drain.await.unwrap();
+        self.store.close().await;
+    }
+
+    /// Ends it as a crash would: what is under way is never heard of.
+    pub(super) async fn crash(self) {
+        self.drain.abort();
+        let _ = self.drain.await;
+        self.store.close().await;
+    }
+}
+
+pub(super) fn folder() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+/// The ids of so many messages.
+pub(super) fn ids(prefix: &str, count: usize) -> Vec<String> {
+    (0..count).map(|number| format!("{prefix}-{number}")).collect()
+}

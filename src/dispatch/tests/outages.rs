@@ -1,0 +1,66 @@
+use super::bench::*;
+use super::*;
+
+#[tokio::test]
+async fn a_destination_that_is_away_gets_single_probes_and_nothing_is_written() {
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::Away);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    for number in 0..50 {
+        bench.accept(&format!("m{number}"), "SENT").await;
+    }
+    bench.until("it has failed a few times", |snapshot| snapshot.failed > 10).await;
+    assert_eq!(bench.standing.snapshot().state(), "away");
+    assert_eq!((bench.deferred().await.len(), bench.dead().await, bench.store.places()["sink"]), (0, vec![], 0));
+    destination.seen.lock().unwrap().most_at_once = 0;
+    let failed = bench.standing.snapshot().failed;
+    bench.until("it is probed again", |snapshot| snapshot.failed > failed + 3).await;
+    assert_eq!(destination.seen.lock().unwrap().most_at_once, 1);
+
+    destination.now(|_, _| Answer::Accept);
+    bench.drained().await;
+    assert_eq!(destination.accepted().len(), 50);
+    assert_eq!(bench.standing.snapshot().state(), "delivering");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn several_different_changes_that_fail_in_a_row_are_a_destination_that_is_away() {
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::TryAgain);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    for number in 0..50 {
+        bench.accept(&format!("m{number}"), "SENT").await;
+    }
+    bench.until("it is away", |snapshot| snapshot.away_since.is_some()).await;
+    bench.until("it is probed more often than a change has attempts", |snapshot| snapshot.failed > 30).await;
+    assert!(bench.deferred().await.len() < AWAY_AFTER);
+    assert_eq!(bench.dead().await, [], "an outage costs no change its attempts");
+    destination.now(|_, _| Answer::Accept);
+    bench.drained().await;
+    assert_eq!(destination.accepted().len(), 50);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_destination_that_is_gone_pauses_the_sink_until_it_is_resumed_also_over_a_restart() {
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::Gone);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    let seq = bench.accept("m", "SENT").await;
+    bench.until("it is paused", |snapshot| snapshot.paused.as_deref() == Some("gone")).await;
+    bench.stop().await;
+
+    destination.now(|_, _| Answer::Accept);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.until("it is still paused", |snapshot| snapshot.paused.as_deref() == Some("gone")).await;
+    assert!(destination.accepted().is_empty());
+    bench.tell(Command::Resume).await;
+    bench.drained().await;
+    assert_eq!(destination.accepted(), [seq]);
+    bench.tell(Command::Pause).await;
+    bench.until("it is paused", |snapshot| snapshot.paused.as_deref() == Some("operator")).await;
+    bench.accept("other", "SENT").await;
+    bench.stop().await;
+    assert_eq!(destination.accepted(), [seq]);
+}
