@@ -189,13 +189,13 @@ impl Drain {
         self.restore().await?;
         self.standing.update(|snapshot| snapshot.store_fails = false);
         while !stop.is_cancelled() {
-            let reads = self.reads_on();
-            if reads && self.feed.latest() > self.window.read_to() {
+            if self.reads_on() && self.feed.latest() > self.window.read_to() {
                 self.read().await?;
             }
             self.start().await?;
             self.settle().await?;
-            let wake = self.next_wake();
+            // Asked once more, because settling makes room.
+            let (reads, wake) = (self.reads_on(), self.next_wake());
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}

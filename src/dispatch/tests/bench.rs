@@ -51,6 +51,8 @@ pub(super) struct Seen {
     pub(super) accepted: Vec<(String, i64)>,
     pub(super) at_once: usize,
     pub(super) most_at_once: usize,
+    /// How many changes each call of the sink had.
+    pub(super) lanes: Vec<usize>,
 }
 
 /// A change as it was given.
@@ -117,6 +119,7 @@ impl Drop for UnderWay<'_> {
 impl Sink for Arc<Destination> {
     async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
         let _under_way = UnderWay::begin(&self.seen);
+        self.seen.lock().unwrap().lanes.push(changes.len());
         for (accepted, change) in changes.iter().enumerate() {
             tokio::task::yield_now().await;
             let message_id = change.change.facts.message_id.clone();
@@ -175,12 +178,27 @@ impl Destination {
     }
 }
 
-/// A store with one sink that is drained.
+/// Keeps a paused clock from running ahead while something works that the runtime doesn't know of, such as the store's writer.
+struct Frozen {
+    _until_dropped: std::sync::mpsc::Sender<()>,
+}
+
+impl Frozen {
+    fn new() -> Self {
+        let (sender, dropped) = std::sync::mpsc::channel();
+        tokio::task::spawn_blocking(move || dropped.recv());
+        Self { _until_dropped: sender }
+    }
+}
+
+/// A store with one sink that is drained. On a paused clock time passes only while a test sleeps.
 pub(super) struct Bench {
     pub(super) store: Store,
     pub(super) standing: Arc<Standing>,
     stop: CancellationToken,
     drain: JoinHandle<()>,
+    /// The drain was made within this time.
+    made: [(Instant, Timestamp); 2],
 }
 
 /// Pauses that are over at once on a paused clock, and quickly on a real one.
@@ -212,8 +230,11 @@ impl Bench {
         let standing = Arc::new(standing);
         let feed = store.feed("sink").unwrap();
         let stop = CancellationToken::new();
+        let now = || (Instant::now(), Timestamp::now());
+        let before = now();
         let drain = Drain::new(Box::new(Arc::clone(destination)), feed, config, Arc::clone(&standing), commands);
-        Self { store, standing, drain: tokio::spawn(drain.run(stop.clone())), stop }
+        let made = [before, now()];
+        Self { store, standing, drain: tokio::spawn(drain.run(stop.clone())), stop, made }
     }
 
     /// Stores a change; its sequence number.
@@ -225,6 +246,7 @@ impl Bench {
     pub(super) async fn accept_all(&self, message_ids: &[String], status: &str) -> i64 {
         let body = json!({ "type": callback::TYPE, "status": status, "ids": message_ids, "phone": "5544999999999" });
         let callback = callback::parse(body.to_string().as_bytes()).unwrap();
+        let _frozen = Frozen::new();
         self.store.accept(callback, Timestamp::now(), self.store.admit().unwrap()).await.unwrap();
         self.store.latest()
     }
@@ -247,18 +269,26 @@ impl Bench {
         self.store.places()["sink"] >= self.store.latest()
     }
 
-    /// Waits until this is so. The deadline is the wall's: a paused clock runs ahead while the store's writer works.
+    /// Waits until this is so, by the wall's clock.
     pub(super) async fn eventually(&self, what: &str, is_so: impl AsyncFn() -> bool) {
         let begun = std::time::Instant::now();
         while !is_so().await {
             let standing = self.standing.snapshot();
             assert!(begun.elapsed() < PATIENCE, "never: {what}; {standing:?} {:?}", self.store.places());
-            tokio::time::sleep(Duration::from_millis(1)).await;
+            // On a thread, so that a paused clock stands still meanwhile.
+            tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(1))).await.unwrap();
         }
     }
 
     pub(super) async fn deferred(&self) -> Vec<Deferred> {
         self.store.feed("sink").unwrap().deferred(0).await.unwrap()
+    }
+
+    /// The earliest and the latest instant that the drain may mean with this time.
+    pub(super) fn instants(&self, time: Timestamp) -> [Instant; 2] {
+        let [before, after] =
+            self.made.map(|(instant, made)| instant + Duration::try_from(time.duration_since(made)).unwrap());
+        [after, before]
     }
 
     pub(super) async fn dead(&self) -> Vec<(i64, String)> {
@@ -289,6 +319,35 @@ impl Bench {
 
 pub(super) fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
+}
+
+/// What the program's log says in this test's thread.
+#[derive(Clone, Default)]
+pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Log {
+    pub(super) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
+        let log = Self::default();
+        let writer = log.clone();
+        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+        (log, tracing::subscriber::set_default(subscriber))
+    }
+
+    /// How often it says this.
+    pub(super) fn times(&self, text: &str) -> usize {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().matches(text).count()
+    }
+}
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 /// The ids of so many messages.

@@ -87,3 +87,21 @@ async fn a_backlog_may_leave_out_what_was_overtaken() {
     assert_eq!(given, [("first", 1), ("a", 6), ("b", 7)].map(|(id, seq)| (id.to_owned(), seq)).into());
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn the_log_is_read_on_when_a_slow_change_ends_behind_which_all_that_may_be_read_is_done() {
+    let folder = folder();
+    let destination = Destination::new(100, |id, _| if id == "slow" { Answer::Hold } else { Answer::Accept });
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept("slow", "SENT").await;
+    bench.eventually("it is under way", async || destination.calls() == [1]).await;
+    for status in ["SENT", "RECEIVED"] {
+        bench.accept_all(&ids("m", 1000), status).await;
+    }
+    bench.until("no more may be read", |snapshot| snapshot.delivered >= window::MAX_CHANGES as u64 - 1).await;
+    bench.eventually("the slow one alone is under way", async || destination.seen.lock().unwrap().at_once == 1).await;
+    destination.let_go();
+    bench.drained().await;
+    assert_eq!(destination.accepted().len(), 2001);
+    bench.stop().await;
+}
