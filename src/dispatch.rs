@@ -293,8 +293,8 @@ impl Drain {
             return Ok(());
         }
         if let Some(away) = &self.away {
-            if self.lanes.is_empty() && away.probe_at <= Instant::now() && !self.start_fresh(1) {
-                self.start_retry(false).await?;
+            if self.lanes.is_empty() && away.probe_at <= Instant::now() {
+                self.start_probe().await?;
             }
             return Ok(());
         }
@@ -312,6 +312,18 @@ impl Drain {
         Ok(())
     }
 
+    /// Starts a lane of one change. Not of those that have failed since the last delivery, until all others have, too: when it is
+    /// they that fail and not the destination, another one shows it.
+    async fn start_probe(&mut self) -> Result<(), Error> {
+        for _ in 0..2 {
+            if self.start_fresh(1) || self.start_retry(false).await? || self.start_replay().await? {
+                return Ok(());
+            }
+            self.failing.clear();
+        }
+        Ok(())
+    }
+
     /// Deferred changes have a quarter of the lanes, so that they don't hold up fresh ones; where there is but one they take turns.
     fn may_retry(&self) -> bool {
         let retries = self.under_way.values().filter(|lane| matches!(lane.origin, Origin::Retry(_))).count();
@@ -321,7 +333,9 @@ impl Drain {
     /// A lane of at most `size` changes from the window; `false` when there are none to give.
     fn start_fresh(&mut self, size: usize) -> bool {
         let waiting = &self.waiting;
-        let taken = self.window.take(size, &self.busy, |key| waiting.holds(key), self.config.only_latest);
+        // While it is away nothing is busy, and what has failed is no probe.
+        let skipped = if self.away.is_some() { &self.failing } else { &self.busy };
+        let taken = self.window.take(size, skipped, |key| waiting.holds(key), self.config.only_latest);
         if taken.overtaken > 0 {
             tracing::debug!(sink = %self.standing.name(), changes = taken.overtaken, "overtaken by later changes, not given");
         }
@@ -338,7 +352,9 @@ impl Drain {
 
     /// A lane of one deferred change that is due. Its attempt is on disk before it is made, when it `counts`.
     async fn start_retry(&mut self, counts: bool) -> Result<bool, Error> {
-        let Some((key, deferred)) = self.waiting.take_due(self.clock.now()) else { return Ok(false) };
+        let (now, is_away, failing) = (self.clock.now(), self.away.is_some(), &self.failing);
+        let due = self.waiting.take_due(now, |key| is_away && failing.contains(&key));
+        let Some((key, deferred)) = due else { return Ok(false) };
         let entry = match self.feed.find(deferred.seq).await {
             Ok(Some(entry)) => entry,
             Ok(None) => {
@@ -438,6 +454,7 @@ impl Drain {
     /// The destination takes or refuses: it is there.
     fn alive(&mut self) {
         if let Some(away) = self.away.take() {
+            self.failing.clear();
             let seconds = away.since.elapsed().as_secs();
             tracing::info!(sink = %self.standing.name(), away_seconds = seconds, "the destination is back");
             self.standing.update(|snapshot| snapshot.away_since = None);
@@ -635,10 +652,11 @@ impl Drain {
             return None;
         }
         match &self.away {
-            Some(away) if self.lanes.is_empty() => Some(away.probe_at),
-            Some(_) => None,
+            Some(_) if !self.lanes.is_empty() => None,
+            Some(away) if away.probe_at > Instant::now() => Some(away.probe_at),
             None if self.lanes.len() >= self.width => None,
-            None => {
+            // A probe that nothing could be found for waits for something to be due.
+            _ => {
                 let due = self.waiting.next_due().filter(|_| self.may_retry()).map(|due| self.clock.instant(due));
                 [due, self.next_replay()].into_iter().flatten().min()
             }

@@ -52,13 +52,11 @@ impl Waiting {
         self.due.first().map(|(due_at, _)| *due_at)
     }
 
-    /// Takes one that is due at `now`. The others of its message wait until [`finish`](Self::finish).
-    pub(super) fn take_due(&mut self, now: Timestamp) -> Option<(Key, Deferred)> {
-        let (due_at, key) = *self.due.first()?;
-        if due_at > now {
-            return None;
-        }
-        self.due.pop_first();
+    /// Takes one that is due at `now` and not to be skipped. The others of its message wait until [`finish`](Self::finish).
+    pub(super) fn take_due(&mut self, now: Timestamp, is_skipped: impl Fn(Key) -> bool) -> Option<(Key, Deferred)> {
+        let mut due = self.due.iter().take_while(|(due_at, _)| *due_at <= now);
+        let next @ (_, key) = *due.find(|(_, key)| !is_skipped(*key))?;
+        self.due.remove(&next);
         let queue = self.queues.get_mut(&key)?;
         let deferred = queue.pop_front()?;
         if queue.is_empty() {
@@ -118,18 +116,22 @@ mod tests {
         waiting.insert(one, deferred(3, 0));
         waiting.insert(other, deferred(4, 20));
         let now = Timestamp::from_second(100).unwrap();
-        assert_eq!(waiting.take_due(now).map(|(_, deferred)| deferred.seq), Some(4), "due first");
-        assert_eq!(waiting.take_due(now).map(|(_, deferred)| deferred.seq), Some(3), "the first of its message");
-        assert_eq!(waiting.take_due(now), None, "the second of a message waits while the first is given");
+        assert_eq!(waiting.take_due(now, |_| false).map(|(_, deferred)| deferred.seq), Some(4), "due first");
+        assert_eq!(
+            waiting.take_due(now, |_| false).map(|(_, deferred)| deferred.seq),
+            Some(3),
+            "the first of its message"
+        );
+        assert_eq!(waiting.take_due(now, |_| false), None, "the second of a message waits while the first is given");
         waiting.insert(one, deferred(2, 0));
-        assert_eq!(waiting.take_due(now), None);
+        assert_eq!(waiting.take_due(now, |_| false), None);
         assert_eq!(waiting.len(), 4);
         waiting.finish(other, None);
         assert!(!waiting.holds(other));
         waiting.finish(one, Some(deferred(3, 200)));
-        assert_eq!(waiting.take_due(now).map(|(_, deferred)| deferred.seq), Some(2));
+        assert_eq!(waiting.take_due(now, |_| false).map(|(_, deferred)| deferred.seq), Some(2));
         waiting.finish(one, None);
-        assert_eq!(waiting.take_due(now), None, "the first is not due, and the second is behind it");
+        assert_eq!(waiting.take_due(now, |_| false), None, "the first is not due, and the second is behind it");
         assert_eq!(waiting.next_due(), Timestamp::from_second(200).ok());
     }
 }

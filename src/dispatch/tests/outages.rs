@@ -64,3 +64,47 @@ async fn a_destination_that_is_gone_pauses_the_sink_until_it_is_resumed_also_ove
     bench.stop().await;
     assert_eq!(destination.accepted(), [seq]);
 }
+
+#[tokio::test]
+async fn what_fails_every_time_keeps_nobody_else_back_even_when_there_is_much_of_it_in_a_row() {
+    let folder = folder();
+    let destination = Destination::new(1, |id, _| match id.starts_with("poison") {
+        true => Answer::TryAgain,
+        false => Answer::Accept,
+    });
+    let bench = Bench::start(folder.path(), &destination, quick());
+    let mut all = ids("poison", 3 * AWAY_AFTER);
+    all.extend(ids("good", 10));
+    bench.accept_all(&all, "SENT").await;
+    bench.until("the others are delivered", |snapshot| snapshot.delivered == 10).await;
+    // While others are delivered now and then, it has its attempts and no more.
+    let dead = 3 * i64::try_from(AWAY_AFTER).unwrap();
+    for number in 0.. {
+        let delivered = bench.standing.snapshot().delivered;
+        bench.accept("good", &format!("STATUS{number}")).await;
+        bench.until("it is delivered", |snapshot| snapshot.delivered > delivered).await;
+        if bench.standing.snapshot().dead == dead {
+            break;
+        }
+    }
+    bench.drained().await;
+    assert!(destination.calls_in_full().iter().filter(|call| call.message_id == "good-0").count() == 1);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_change_that_was_deferred_is_a_probe_too() {
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::TryAgain);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept_all(&ids("m", AWAY_AFTER), "SENT").await;
+    bench.until("it is away", |snapshot| snapshot.away_since.is_some() && snapshot.failed > 20).await;
+    // One of them is accepted, whichever it is.
+    for number in 0..AWAY_AFTER {
+        let good = format!("m-{number}");
+        let delivered = bench.standing.snapshot().delivered;
+        destination.now(move |id, _| if id == good { Answer::Accept } else { Answer::TryAgain });
+        bench.until("it is delivered", |snapshot| snapshot.delivered > delivered).await;
+    }
+    bench.stop().await;
+}

@@ -21,3 +21,77 @@ async fn a_replay_gives_the_same_changes_again_beside_fresh_ones() {
     assert_eq!(again, (6..=25).chain([31]).collect::<Vec<_>>());
     bench.stop().await;
 }
+
+/// Everything of the log, as fast as it goes.
+fn whole(bench: &Bench) -> Command {
+    Command::Replay(Replay { position: 0, until: bench.store.latest(), rate: 10_000.0, delivered: 0 })
+}
+
+#[tokio::test]
+async fn a_replay_waits_for_a_destination_that_is_away_and_probes_it_when_nothing_else_does() {
+    let folder = folder();
+    let destination = Destination::new(10, |_, _| Answer::Accept);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept_all(&ids("m", 30), "SENT").await;
+    bench.drained().await;
+    destination.now(|_, _| Answer::Away);
+    bench.tell(whole(&bench)).await;
+    bench.until("it is away", |snapshot| snapshot.away_since.is_some()).await;
+    bench.until("it is probed", |snapshot| snapshot.failed > 5).await;
+    destination.now(|_, _| Answer::Accept);
+    bench.until("the replay has ended", |snapshot| snapshot.delivered == 60 && snapshot.replay.is_none()).await;
+    assert_eq!(destination.accepted().split_off(30), (1..=30).collect::<Vec<_>>());
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_goes_on_over_a_restart_from_what_was_done() {
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::Accept);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept_all(&ids("m", 30), "SENT").await;
+    bench.drained().await;
+    destination.now(|id, _| if id == "m-15" { Answer::Hang } else { Answer::Accept });
+    bench.tell(whole(&bench)).await;
+    let replay = async || bench.store.feed("sink").unwrap().replay().await.unwrap();
+    bench.eventually("half of it is done", async || replay().await.is_some_and(|replay| replay.position == 15)).await;
+    bench.eventually("the next one is under way", async || destination.calls().len() == 46).await;
+    bench.crash().await;
+
+    destination.now(|_, _| Answer::Accept);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.until("it goes on", |snapshot| snapshot.delivered > 0).await;
+    let replay = async || bench.store.feed("sink").unwrap().replay().await.unwrap();
+    bench.eventually("it has ended", async || replay().await.is_none()).await;
+    assert_eq!(destination.accepted().split_off(30), (1..=30).collect::<Vec<_>>(), "each once more and in order");
+    bench.stop().await;
+
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept("fresh", "SENT").await;
+    bench.drained().await;
+    assert_eq!(destination.accepted().len(), 61, "it does not begin again");
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_that_is_cancelled_gives_no_more_and_does_not_go_on_after_a_restart() {
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::Accept);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept_all(&ids("m", 30), "SENT").await;
+    bench.drained().await;
+    destination.now(|id, _| if id == "m-15" { Answer::Hold } else { Answer::Accept });
+    bench.tell(whole(&bench)).await;
+    bench.eventually("half of it is given", async || destination.calls().len() == 46).await;
+    bench.tell(Command::CancelReplay).await;
+    bench.until("it is cancelled", |snapshot| snapshot.replay.is_none()).await;
+    destination.let_go();
+    bench.until("what was under way is delivered", |snapshot| snapshot.delivered == 46).await;
+    bench.stop().await;
+
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept("fresh", "SENT").await;
+    bench.drained().await;
+    assert_eq!(destination.accepted().split_off(46), [31]);
+    bench.stop().await;
+}
