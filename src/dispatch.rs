@@ -476,8 +476,11 @@ impl Drain {
             }
             FailureKind::Gone => {
                 self.set_aside(key, change, origin);
-                tracing::error!(sink = %self.standing.name(), cause, "the destination is gone for good: the sink is paused until it is resumed");
-                self.pause_because("gone");
+                // Others were under way when the first one was told.
+                if !self.paused {
+                    tracing::error!(sink = %self.standing.name(), cause, "the destination is gone for good: the sink is paused until it is resumed");
+                    self.pause_because("gone");
+                }
                 return;
             }
             FailureKind::Away { after } => {

@@ -108,3 +108,17 @@ async fn a_change_that_was_deferred_is_a_probe_too() {
     }
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_sink_whose_destination_is_gone_says_so_once() {
+    let (log, _guard) = Log::start();
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::Gone);
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept_all(&ids("m", 10), "SENT").await;
+    bench.until("it is paused", |snapshot| snapshot.paused.is_some()).await;
+    bench.eventually("its calls are over", async || destination.seen.lock().unwrap().at_once == 0).await;
+    let calls = destination.calls().len();
+    bench.stop().await;
+    assert_eq!((calls, log.times("the destination is gone for good")), (4, 1));
+}
