@@ -578,7 +578,7 @@ impl Drain {
         }
     }
 
-    /// The next one is a probe, after a pause. Lanes that end while it is away say nothing new.
+    /// The next one is a probe, after a pause. Lanes that end while it is away say nothing new, but for a time that is asked for.
     fn go_away(&mut self, after: Option<Duration>, cause: &str) {
         let now = Instant::now();
         match &mut self.away {
@@ -597,7 +597,10 @@ impl Drain {
                 away.failures += 1;
                 away.probe_at = now + backoff::pause(&self.config.backoff, away.failures, after);
             }
-            Some(_) => {}
+            Some(away) => {
+                let asked = after.unwrap_or_default().min(self.config.backoff.max);
+                away.probe_at = away.probe_at.max(now + asked);
+            }
         }
         (self.width, self.burst) = (1, 1);
     }

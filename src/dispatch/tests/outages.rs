@@ -122,3 +122,103 @@ async fn a_sink_whose_destination_is_gone_says_so_once() {
     bench.stop().await;
     assert_eq!((calls, log.times("the destination is gone for good")), (4, 1));
 }
+
+/// The pauses between the calls.
+fn pauses(calls: &[Call]) -> Vec<Duration> {
+    calls.windows(2).map(|pair| pair[1].at - pair[0].at).collect()
+}
+
+/// Timers are as fine as this.
+const TICK: Duration = Duration::from_millis(2);
+
+fn minutes() -> DeliveryConfig {
+    DeliveryConfig { backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(60) }, ..quick() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn probes_are_further_and_further_apart_up_to_the_longest_pause() {
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::Away);
+    let bench = Bench::start(folder.path(), &destination, minutes());
+    bench.accept("m", "SENT").await;
+    tokio::time::sleep(Duration::from_secs(3600)).await;
+    let pauses = pauses(&destination.calls_in_full());
+    assert!(pauses.len() >= 60, "it is probed on: {pauses:?}");
+    for (number, pause) in pauses.iter().enumerate() {
+        let longest = Duration::from_secs(60.min(1 << number.min(6)));
+        assert!(*pause <= longest + TICK, "pause {number}: {pauses:?}");
+    }
+    // At random between nothing and a minute: half a minute on average.
+    let later = &pauses[pauses.len() / 2..];
+    assert!(later.iter().sum::<Duration>() > Duration::from_secs(10) * later.len() as u32, "{later:?}");
+    assert_eq!((bench.deferred().await, bench.dead().await), (vec![], vec![]));
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_that_is_away_is_not_probed_before_it_asked_to_be_but_after_the_longest_pause() {
+    for (asked, least) in [(20, 20), (3600, 60)] {
+        let folder = folder();
+        let destination = Destination::new(1, move |_, _| Answer::AwayAfter(Duration::from_secs(asked)));
+        let bench = Bench::start(folder.path(), &destination, minutes());
+        bench.accept("m", "SENT").await;
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let pauses = pauses(&destination.calls_in_full());
+        assert!(pauses.len() >= 59, "{pauses:?}");
+        let allowed = Duration::from_secs(least)..=Duration::from_secs(60) + TICK;
+        assert!(pauses.iter().all(|pause| allowed.contains(pause)), "asked for {asked}: {pauses:?}");
+        bench.stop().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_any_of_the_calls_under_way_is_asked_for_is_obeyed() {
+    let folder = folder();
+    let asked = Duration::from_secs(40);
+    let destination =
+        Destination::new(1, move |id, _| if id == "m-2" { Answer::AwayAfter(asked) } else { Answer::Away });
+    let bench = Bench::start(folder.path(), &destination, minutes());
+    bench.accept_all(&ids("m", 4), "SENT").await;
+    bench.eventually("all four have failed", async || bench.standing.snapshot().failed == 4).await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    let pauses = pauses(&destination.calls_in_full());
+    assert!(pauses[3] >= asked, "{pauses:?}");
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_calls_are_more_at_once_with_each_that_succeeds() {
+    const LANES: usize = 16;
+    let folder = folder();
+    let destination = Destination::new(1, |_, _| Answer::Away);
+    let bench = Bench::start(folder.path(), &destination, DeliveryConfig { concurrency: Some(LANES), ..minutes() });
+    bench.accept_all(&ids("m", 200), "SENT").await;
+    bench.until("it is away", |snapshot| snapshot.failed >= LANES as u64).await;
+    let before = destination.calls().len();
+    destination.now(|_, _| Answer::Slow(Duration::from_secs(1)));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(destination.accepted().len(), 200);
+    let calls = destination.calls_in_full().split_off(before);
+    for call in &calls {
+        let allowed = LANES.min(1 << call.accepted.min(10));
+        assert!(call.at_once <= allowed, "{} at once after {} were accepted", call.at_once, call.accepted);
+    }
+    assert_eq!(calls.iter().map(|call| call.at_once).max(), Some(LANES), "in the end it is as fast as before");
+    bench.stop().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_an_outage_calls_are_larger_with_each_that_succeeds() {
+    let folder = folder();
+    let destination = Destination::new(100, |_, _| Answer::Away);
+    let bench = Bench::start(folder.path(), &destination, DeliveryConfig { concurrency: Some(1), ..minutes() });
+    bench.accept_all(&ids("m", 400), "SENT").await;
+    bench.until("it is away", |snapshot| snapshot.away_since.is_some()).await;
+    let before = destination.seen.lock().unwrap().lanes.len();
+    destination.now(|_, _| Answer::Slow(Duration::from_millis(10)));
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(destination.accepted(), (1..=400).collect::<Vec<_>>());
+    let lanes = destination.seen.lock().unwrap().lanes.split_off(before);
+    assert_eq!(lanes, [1, 2, 4, 8, 16, 32, 64, 100, 100, 73]);
+    bench.stop().await;
+}
