@@ -284,10 +284,10 @@ impl Bench {
         self.store.feed("sink").unwrap().deferred(0).await.unwrap()
     }
 
-    /// The earliest and the latest instant that the drain may mean with this time.
+    /// The earliest and the latest instant that the drain may mean with this time; for one before it was made, when it was.
     pub(super) fn instants(&self, time: Timestamp) -> [Instant; 2] {
         let [before, after] =
-            self.made.map(|(instant, made)| instant + Duration::try_from(time.duration_since(made)).unwrap());
+            self.made.map(|(instant, made)| instant + Duration::try_from(time.duration_since(made)).unwrap_or_default());
         [after, before]
     }
 
