@@ -280,14 +280,24 @@ impl Bench {
         }
     }
 
+    /// Lets time pass on a paused clock until this is so, by such steps, and the store's writer keep up.
+    pub(super) async fn pass(&self, step: Duration, what: &str, is_so: impl Fn(&Snapshot) -> bool) {
+        self.eventually(what, async || {
+            tokio::time::sleep(step).await;
+            is_so(&self.standing.snapshot())
+        })
+        .await;
+    }
+
     pub(super) async fn deferred(&self) -> Vec<Deferred> {
         self.store.feed("sink").unwrap().deferred(0).await.unwrap()
     }
 
     /// The earliest and the latest instant that the drain may mean with this time; for one before it was made, when it was.
     pub(super) fn instants(&self, time: Timestamp) -> [Instant; 2] {
-        let [before, after] =
-            self.made.map(|(instant, made)| instant + Duration::try_from(time.duration_since(made)).unwrap_or_default());
+        let [before, after] = self
+            .made
+            .map(|(instant, made)| instant + Duration::try_from(time.duration_since(made)).unwrap_or_default());
         [after, before]
     }
 
