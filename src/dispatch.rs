@@ -35,7 +35,7 @@ use waiting::Waiting;
 use window::{Key, Window};
 
 /// The most dead letters of one sink. At it the sink reads no further until some are retried or dropped.
-const MAX_DEAD: i64 = 100_000;
+const MAX_DEAD: i64 = if cfg!(test) { 100 } else { 100_000 };
 
 /// This many different changes that fail in a row are a destination that is away.
 const AWAY_AFTER: usize = 5;
@@ -257,11 +257,13 @@ impl Drain {
 
     /// Whether the log is read further; says so when that changes.
     fn reads_on(&self) -> bool {
-        let too_many_deferred = self.waiting.len() >= MAX_DEFERRED;
-        let mut held = None;
+        const DEFERRED: &str = "too many changes are deferred";
+        let (deferred, mut held) = (self.waiting.len(), None);
         self.standing.update(|snapshot| {
-            held = if too_many_deferred {
-                Some("too many changes are deferred")
+            // With some room to read on into, or it would be said anew for each change.
+            let most = if snapshot.held == Some(DEFERRED) { MAX_DEFERRED / 10 * 9 } else { MAX_DEFERRED };
+            held = if deferred >= most {
+                Some(DEFERRED)
             } else {
                 (snapshot.dead >= MAX_DEAD).then_some("there are too many dead letters: retry or drop some")
             };

@@ -8,7 +8,7 @@ use super::window::Key;
 use crate::store::Deferred;
 
 /// The most changes that may be deferred for one sink. At it the sink reads no further until some are done with.
-pub const MAX_DEFERRED: usize = 10_000;
+pub const MAX_DEFERRED: usize = if cfg!(test) { 100 } else { 10_000 };
 
 /// Deferred changes by message; of each message the first one alone can be due.
 #[derive(Default)]
