@@ -1,0 +1,226 @@
+//! What becomes of changes that were given to the sink.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::task::{Id, JoinError};
+use tokio::time::Instant;
+
+use super::window::Key;
+use super::{AWAY_AFTER, Away, Drain, Lane, Origin, backoff};
+use crate::sink::{Delivery, Failure, FailureKind};
+use crate::store::{Deferred, Outcome, Reason};
+
+impl Drain {
+    /// A lane has ended.
+    pub(super) fn joined(&mut self, joined: Result<(Id, Result<(), Failure>), JoinError>) {
+        let (id, result) = match joined {
+            Ok(joined) => joined,
+            // The panic hook has said where.
+            Err(error) => {
+                let cause = "a fault in the sink".to_owned();
+                (error.id(), Err(Failure { accepted: 0, kind: FailureKind::TryAgain { after: None }, cause }))
+            }
+        };
+        let Some(Lane { keys, changes, origin }) = self.under_way.remove(&id) else { return };
+        for key in &keys {
+            self.busy.remove(key);
+        }
+        let accepted = match &result {
+            Ok(()) => changes.len(),
+            Err(failure) => failure.accepted.min(changes.len()),
+        };
+        for (key, change) in keys.iter().zip(changes.iter()).take(accepted) {
+            self.close(*key, change, origin);
+        }
+        if accepted > 0 {
+            self.delivered(accepted);
+        }
+        let failed = keys.get(accepted).copied().zip(changes.get(accepted));
+        if let (Err(failure), Some((key, change))) = (result, failed) {
+            // What comes after the failed one was not given.
+            if matches!(origin, Origin::Fresh) {
+                changes[accepted + 1..].iter().for_each(|change| self.window.put_back(change.clone()));
+            }
+            self.failed(key, change, origin, failure);
+        }
+        self.standing.update(|snapshot| snapshot.deferred = self.waiting.len());
+    }
+
+    /// This change is done with, by delivery or by a row of its own.
+    fn close(&mut self, key: Key, change: &Delivery, origin: Origin) {
+        match origin {
+            Origin::Fresh => self.window.done(change.seq),
+            Origin::Retry(_) => {
+                self.outcomes.push(Outcome::Settled(change.seq));
+                self.waiting.finish(key, None);
+            }
+            Origin::Replay => self.replayed(change.seq),
+        }
+    }
+
+    fn delivered(&mut self, changes: usize) {
+        self.alive();
+        self.failing.clear();
+        let full = self.config.concurrency(self.sink.as_ref());
+        (self.width, self.burst) = ((self.width * 2).min(full), (self.burst * 2).min(self.sink.batch()));
+        self.standing.update(|snapshot| {
+            snapshot.delivered += changes as u64;
+            snapshot.last_success = Some(Timestamp::now());
+        });
+    }
+
+    /// The destination takes or refuses: it is there.
+    fn alive(&mut self) {
+        if let Some(away) = self.away.take() {
+            self.failing.clear();
+            let seconds = away.since.elapsed().as_secs();
+            tracing::info!(sink = %self.standing.name(), away_seconds = seconds, "the destination is back");
+            self.standing.update(|snapshot| snapshot.away_since = None);
+        }
+    }
+
+    fn failed(&mut self, key: Key, change: &Delivery, origin: Origin, failure: Failure) {
+        let Failure { kind, cause, .. } = failure;
+        self.standing.update(|snapshot| {
+            snapshot.failed += 1;
+            snapshot.last_error = Some(cause.clone());
+        });
+        let after = match kind {
+            FailureKind::Refused => {
+                self.alive();
+                let attempts = self.attempts(origin);
+                self.die(key, change, origin, attempts, Reason::Refused, cause);
+                return;
+            }
+            FailureKind::Gone => {
+                self.set_aside(key, change, origin);
+                // Others were under way when the first one was told.
+                if !self.paused {
+                    tracing::error!(sink = %self.standing.name(), cause, "the destination is gone for good: the sink is paused until it is resumed");
+                    self.pause_because("gone");
+                }
+                return;
+            }
+            FailureKind::Away { after } => {
+                self.set_aside(key, change, origin);
+                self.go_away(after, &cause);
+                return;
+            }
+            FailureKind::TryAgain { after } => after,
+        };
+        self.failing.insert(key);
+        if self.failing.len() >= AWAY_AFTER || self.away.is_some() {
+            self.set_aside(key, change, origin);
+            self.go_away(after, &cause);
+            return;
+        }
+        let attempts = self.attempts(origin);
+        if attempts >= self.config.attempts {
+            self.die(key, change, origin, attempts, Reason::Exhausted, cause);
+            return;
+        }
+        let pause = backoff::pause(&self.config.backoff, attempts, after);
+        let deferred = Deferred { seq: change.seq, attempts, due_at: self.clock.after(pause), in_flight: false };
+        tracing::warn!(
+            sink = %self.standing.name(),
+            id = change.change.facts.event_id(),
+            attempt = attempts,
+            of = self.config.attempts,
+            cause,
+            next_in_ms = pause.as_millis(),
+            "not delivered; it is tried again, the later ones of its message after it"
+        );
+        match origin {
+            Origin::Retry(_) => {
+                self.outcomes.push(Outcome::Deferred(deferred));
+                self.waiting.finish(key, Some(deferred));
+            }
+            _ => {
+                self.close(key, change, origin);
+                self.defer(key, deferred);
+            }
+        }
+    }
+
+    pub(super) fn defer(&mut self, key: Key, deferred: Deferred) {
+        // One that is deferred already, as a replay may find it, keeps its attempts.
+        if self.waiting.insert(key, deferred) {
+            self.outcomes.push(Outcome::Deferred(deferred));
+        }
+        self.standing.update(|snapshot| snapshot.deferred = self.waiting.len());
+    }
+
+    /// The attempts made at a change, the one that just failed included.
+    fn attempts(&self, origin: Origin) -> u32 {
+        match origin {
+            Origin::Retry(deferred) => deferred.attempts.max(1),
+            _ => 1,
+        }
+    }
+
+    fn die(&mut self, key: Key, change: &Delivery, origin: Origin, attempts: u32, reason: Reason, cause: String) {
+        self.close(key, change, origin);
+        let deferred = Deferred { seq: change.seq, attempts, due_at: self.clock.now(), in_flight: false };
+        self.bury(change.clone(), deferred, reason, cause);
+    }
+
+    pub(super) fn bury(&mut self, entry: Delivery, deferred: Deferred, reason: Reason, cause: String) {
+        tracing::error!(
+            sink = %self.standing.name(),
+            id = entry.change.facts.event_id(),
+            attempts = deferred.attempts,
+            reason = reason.name(),
+            cause,
+            "not delivered, and not tried again: it is kept as a dead letter"
+        );
+        self.outcomes.push(Outcome::Settled(deferred.seq));
+        let (entry, attempts) = (Box::new(entry), deferred.attempts);
+        self.outcomes.push(Outcome::Dead { entry, attempts, reason, cause });
+        self.standing.update(|snapshot| snapshot.dead += 1);
+    }
+
+    /// This one was not its own fault: it is given again as if it had not been given. Its attempt doesn't count.
+    fn set_aside(&mut self, key: Key, change: &Delivery, origin: Origin) {
+        match origin {
+            Origin::Fresh => self.window.put_back(change.clone()),
+            Origin::Retry(attempt) => {
+                let attempts = attempt.attempts - u32::from(attempt.in_flight);
+                let deferred = Deferred { attempts, in_flight: false, ..attempt };
+                if attempt.in_flight {
+                    self.outcomes.push(Outcome::Deferred(deferred));
+                }
+                self.waiting.finish(key, Some(deferred));
+            }
+            // It is still the first of the replay.
+            Origin::Replay => {}
+        }
+    }
+
+    /// The next one is a probe, after a pause. Lanes that end while it is away say nothing new, but for a time that is asked for.
+    fn go_away(&mut self, after: Option<Duration>, cause: &str) {
+        let now = Instant::now();
+        match &mut self.away {
+            None => {
+                let pause = backoff::pause(&self.config.backoff, 1, after);
+                tracing::warn!(
+                    sink = %self.standing.name(),
+                    cause,
+                    next_in_ms = pause.as_millis(),
+                    "the destination is away: the sink gets nothing until a probe succeeds, and its changes wait in the store"
+                );
+                self.away = Some(Away { since: now, probe_at: now + pause, failures: 1 });
+                self.standing.update(|snapshot| snapshot.away_since = Some(Timestamp::now()));
+            }
+            Some(away) if away.probe_at <= now => {
+                away.failures += 1;
+                away.probe_at = now + backoff::pause(&self.config.backoff, away.failures, after);
+            }
+            Some(away) => {
+                let asked = after.unwrap_or_default().min(self.config.backoff.max);
+                away.probe_at = away.probe_at.max(now + asked);
+            }
+        }
+        (self.width, self.burst) = (1, 1);
+    }
+}
