@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 use crate::sink::Backoff;
-use crate::store::{DeadQuery, Query, Start, Store};
+use crate::store::{DeadQuery, Query, Sqlite, Start, Store};
 
 mod bench;
 mod bounds;

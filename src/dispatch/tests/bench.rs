@@ -11,7 +11,6 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::callback;
 use crate::sink::Filter;
-use crate::store::Sqlite;
 
 /// How long anything may take that does happen, by the wall's clock.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +25,8 @@ pub(super) enum Answer {
     Slow(Duration),
     /// It is accepted once the destination is told to let go.
     Hold,
+    /// It is refused then.
+    HoldAndRefuse,
     Refuse,
     TryAgain,
     TryAgainAfter(Duration),
@@ -134,6 +135,10 @@ impl Sink for Arc<Destination> {
                 Answer::Hold => {
                     self.let_go.cancelled().await;
                     None
+                }
+                Answer::HoldAndRefuse => {
+                    self.let_go.cancelled().await;
+                    Some(FailureKind::Refused)
                 }
                 Answer::Refuse => Some(FailureKind::Refused),
                 Answer::TryAgain => Some(FailureKind::TryAgain { after: None }),
