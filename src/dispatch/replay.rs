@@ -26,7 +26,9 @@ pub(super) struct Running {
 impl Drain {
     /// Goes on with the replay that a stop interrupted.
     pub(super) async fn restore_replay(&mut self) -> Result<(), Error> {
-        if let Some(replay) = self.feed.replay().await? {
+        if self.replay.is_none()
+            && let Some(replay) = self.feed.replay().await?
+        {
             self.resume_replay(replay);
         }
         Ok(())

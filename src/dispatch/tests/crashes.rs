@@ -134,3 +134,33 @@ async fn a_dead_letter_is_given_as_it_was_after_retention_has_deleted_its_change
     assert_eq!((bench.dead().await, bench.deferred().await), (vec![], vec![]));
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_failing_store_could_not_write_down_is_written_when_it_works_again_and_not_given_anew() {
+    let folder = folder();
+    let destination = Destination::new(1, |id, attempt| match (id, attempt) {
+        ("slow", 1) | ("poison", 1) => Answer::TryAgain,
+        ("slow", _) => Answer::Hold,
+        ("poison", _) => Answer::HoldAndRefuse,
+        _ => Answer::Accept,
+    });
+    let config = DeliveryConfig { concurrency: Some(8), ..quick() };
+    let bench = Bench::start(folder.path(), &destination, config);
+    bench.accept_all(&["slow", "poison"].map(str::to_owned), "SENT").await;
+    bench.eventually("both are tried again", async || destination.calls().len() == 4).await;
+    // From now on what becomes of them can't be written, and they end.
+    let database = rusqlite::Connection::open(folder.path().join("store.sqlite3")).unwrap();
+    database.execute("ALTER TABLE deferred RENAME TO elsewhere", []).unwrap();
+    destination.let_go();
+    bench.eventually("both have ended", async || destination.seen.lock().unwrap().at_once == 0).await;
+    bench.until("one has been heard of", |snapshot| snapshot.delivered == 1 || snapshot.dead == 1).await;
+    assert_eq!(bench.dead().await, [], "and that is not on disk");
+    database.execute("ALTER TABLE elsewhere RENAME TO deferred", []).unwrap();
+    bench.accept("good", "SENT").await;
+    bench.drained().await;
+    let calls = destination.calls();
+    let times = |seq: i64| calls.iter().filter(|call| **call == seq).count();
+    assert_eq!([1, 2, 3].map(times), [2, 2, 1]);
+    assert_eq!((bench.dead().await, bench.standing.snapshot().dead), (vec![(2, "refused".to_owned())], 1));
+    bench.stop().await;
+}
