@@ -249,7 +249,9 @@ impl Drain {
                     self.bury(entry, deferred, Reason::Undeliverable, "the process ended during each attempt".into());
                     continue;
                 }
-                let due_at = if deferred.in_flight { self.clock.now() } else { deferred.due_at };
+                // No pause is longer, whatever clock or configuration the time was made with.
+                let latest = self.clock.after(self.config.backoff.max);
+                let due_at = if deferred.in_flight { self.clock.now() } else { deferred.due_at.min(latest) };
                 self.waiting.insert(key, Deferred { due_at, in_flight: false, ..deferred });
             }
         }

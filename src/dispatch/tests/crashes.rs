@@ -164,3 +164,25 @@ async fn what_a_failing_store_could_not_write_down_is_written_when_it_works_agai
     assert_eq!((bench.dead().await, bench.standing.snapshot().dead), (vec![(2, "refused".to_owned())], 1));
     bench.stop().await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn after_a_restart_no_change_waits_longer_than_the_longest_pause() {
+    let folder = folder();
+    let destination = Destination::new(1, |_, attempt| match attempt {
+        1 => Answer::TryAgainAfter(Duration::from_secs(600)),
+        _ => Answer::Accept,
+    });
+    let pauses = |max| Backoff { min: Duration::from_secs(1), max: Duration::from_secs(max) };
+    let bench = Bench::start(folder.path(), &destination, DeliveryConfig { backoff: pauses(600), ..quick() });
+    bench.accept("m", "SENT").await;
+    bench.eventually("it is deferred", async || bench.deferred().await.len() == 1).await;
+    bench.stop().await;
+
+    // The pauses are shorter now, as they are after the clock was put back.
+    let bench = Bench::start(folder.path(), &destination, DeliveryConfig { backoff: pauses(10), ..quick() });
+    bench.until("it is known", |snapshot| snapshot.deferred == 1).await;
+    tokio::time::sleep(Duration::from_millis(10_002)).await;
+    bench.eventually("it is tried again", async || destination.calls().len() == 2).await;
+    bench.drained().await;
+    bench.stop().await;
+}
