@@ -10,7 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::callback;
-use crate::sink::Filter;
+use crate::sink::{FailureKind, Filter};
 
 /// How long anything may take that does happen, by the wall's clock.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -219,14 +219,14 @@ pub(super) fn quick() -> DeliveryConfig {
 
 impl Bench {
     pub(super) fn start(folder: &Path, destination: &Arc<Destination>, config: DeliveryConfig) -> Self {
-        Self::start_with(Sqlite { path: folder.to_owned(), ..Sqlite::default() }, destination, config)
+        Self::start_with(&Sqlite { path: folder.to_owned(), ..Sqlite::default() }, destination, config)
     }
 
-    pub(super) fn start_with(sqlite: Sqlite, destination: &Arc<Destination>, config: DeliveryConfig) -> Self {
+    pub(super) fn start_with(sqlite: &Sqlite, destination: &Arc<Destination>, config: DeliveryConfig) -> Self {
         let sinks = [("sink".to_owned(), config.start)];
         // A read that the last one had under way when it crashed may hold the store for another moment.
         let store = loop {
-            match Store::open(&sqlite, &sinks, 100) {
+            match Store::open(sqlite, &sinks, 100) {
                 Err(crate::store::OpenError::InUse { .. }) => std::thread::yield_now(),
                 opened => break opened.unwrap(),
             }

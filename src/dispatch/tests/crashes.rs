@@ -109,7 +109,7 @@ async fn a_dead_letter_is_given_as_it_was_after_retention_has_deleted_its_change
     let folder = folder();
     let destination = Destination::new(1, |id, _| if id == "bad" { Answer::Refuse } else { Answer::Accept });
     let sqlite = Sqlite { path: folder.path().to_owned(), retention: Duration::ZERO, ..Sqlite::default() };
-    let bench = Bench::start_with(sqlite.clone(), &destination, quick());
+    let bench = Bench::start_with(&sqlite, &destination, quick());
     // One of several ids in its callback, and with an earlier status of its message.
     bench.accept("bad", "SENT").await;
     bench.accept_all(&["other", "bad", "third"].map(str::to_owned), "READ").await;
@@ -118,7 +118,7 @@ async fn a_dead_letter_is_given_as_it_was_after_retention_has_deleted_its_change
     bench.eventually("retention has deleted them", async || kept().await == 0).await;
     bench.crash().await;
 
-    let bench = Bench::start_with(sqlite, &destination, quick());
+    let bench = Bench::start_with(&sqlite, &destination, quick());
     destination.now(|_, _| Answer::Accept);
     assert_eq!(bench.revive_dead().await, 2);
     bench.until("both are delivered", |snapshot| snapshot.delivered == 2).await;
