@@ -57,11 +57,6 @@ impl<'a> Fields<'a> {
             self.wrong.push(FieldError { pointer: pointer(key), detail });
             return;
         }
-        if has_lone_surrogate(value.get()) {
-            let detail = "has half of a surrogate pair, which is no character".into();
-            self.wrong.push(FieldError { pointer: pointer(key), detail });
-            return;
-        }
         let slot = match key {
             "type" => &mut self.callback_type,
             "status" => &mut self.status,
@@ -78,7 +73,14 @@ impl<'a> Fields<'a> {
                 self.has_attendance = true;
                 return;
             }
-            _ => return,
+            _ => {
+                // Of a known field its reader tells.
+                if has_lone_surrogate(value.get()) {
+                    let detail = "has half of a surrogate pair, which is no character".into();
+                    self.wrong.push(FieldError { pointer: pointer(key), detail });
+                }
+                return;
+            }
         };
         if slot.replace(value).is_some() {
             self.wrong.push(FieldError { pointer: pointer(key), detail: "stands in the object twice".into() });

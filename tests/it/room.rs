@@ -189,6 +189,10 @@ fn undelivered_changes_stay_however_old_and_duplicates_are_known_as_long_as_thei
     assert_eq!(receiver.post(&first).body, r#"{"stored": 0, "duplicates": 1}"#);
     assert_eq!(receiver.post(&other).body, STORED);
 
+    // What is young keeps those after it, so that comes to be old, too.
+    database
+        .execute("UPDATE change SET received_at = received_at - 2 * 86400000 WHERE seq = 3", [])
+        .expect("it is there");
     receiver.go_on_reading();
     wait_until("the others go when they are delivered", || receiver.stored().len() == 1);
     assert_eq!(message_ids(&receiver.stored()), BTreeSet::from(["other".to_owned()]));
