@@ -68,7 +68,7 @@ pub fn main() -> ExitCode {
         Command::Completions(command) => command.run(),
         command => config::load(file.as_deref()).map_err(anyhow::Error::from).and_then(|loaded| run(command, loaded)),
     };
-    match result {
+    match result.and_then(|code| output::finish().map(|()| code)) {
         Ok(code) => code,
         Err(error) => {
             output::error(&format!("{error:#}"));

@@ -28,5 +28,6 @@ pub mod sink;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+mod visible;
 
 pub use config::Config;

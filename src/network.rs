@@ -1,7 +1,8 @@
-//! Requests that carry a secret: how they are sent, and why one got no answer, in words for people.
+//! Requests that carry a secret: where to, how they are sent, and why one got no answer, in words for people.
 
 use std::error::Error as _;
 use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
@@ -19,6 +20,16 @@ pub(crate) fn client(url: &Url) -> reqwest::ClientBuilder {
         // No certificates are loaded for what never speaks TLS: a host may have none.
         _ => builder.no_proxy().tls_certs_only([]),
     }
+}
+
+/// Where a listener can be reached from its own host.
+pub(crate) fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
 }
 
 /// Why there was no answer.

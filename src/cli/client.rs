@@ -1,46 +1,52 @@
 //! The commands' client of the admin API.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use reqwest::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use url::Url;
 
 use super::Usage;
 use crate::config::Config;
-use crate::secret::Secret;
+use crate::network::{self, NoAnswer};
+use crate::secret::{Hidden, Secret};
 use crate::sink::Name;
+use crate::visible::visible;
+
+/// A shorter token is a part of many words: it is hidden in what an error says, and not in data.
+const SHORTEST_IN_DATA: usize = 8;
+
+/// What an answer is that has not the form of this receiver's.
+pub(super) const UNEXPECTED: &str = "the receiver's answer is not what this version expects; are both of one version?";
 
 /// Speaks to the receiver of this configuration.
 pub(super) struct Client {
-    base: String,
+    base: Url,
     token: Option<Secret>,
+    hidden: Hidden,
     http: reqwest::Client,
 }
 
 impl Client {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
-        // It speaks no TLS, and must work where no certificates are installed.
-        let http = reqwest::Client::builder()
-            .timeout(Duration::from_secs(30))
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .tls_certs_only([])
-            .build()?;
         let token = config.admin.load_token().map_err(Usage)?;
-        Ok(Self { base: format!("http://{}", reachable(config.admin.listen)), token, http })
+        let base = Url::parse(&format!("http://{}", network::reachable(config.admin.listen)))?;
+        let http = network::client(&base).timeout(Duration::from_secs(30)).build()?;
+        let hidden = Hidden::new(token.iter().map(Secret::expose));
+        Ok(Self { base, token, hidden, http })
     }
 
-    /// The answer's status and body, whatever they are.
+    /// The answer's status and body, whatever they are. What listens there may be another program, which repeats what it was
+    /// sent: the token is taken out.
     pub(super) async fn ask(
         &self,
         method: Method,
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<(StatusCode, String)> {
-        let mut url = url::Url::parse(&self.base)?.join(path)?;
+        let mut url = self.base.join(path)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
@@ -48,11 +54,21 @@ impl Client {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }
-        let response = request.send().await.map_err(reqwest::Error::without_url).with_context(|| {
-            format!("no receiver answers at {} (admin.listen); is it running, with this configuration?", self.base)
-        })?;
+        let response = request.send().await.map_err(|error| self.no_answer(&error))?;
         let status = response.status();
-        Ok((status, response.text().await.map_err(reqwest::Error::without_url)?))
+        let body = response.text().await.map_err(|error| self.no_answer(&error))?;
+        let is_telling = self.token.as_ref().is_some_and(|token| token.expose().len() >= SHORTEST_IN_DATA);
+        Ok((status, if is_telling { self.hidden.redact(&body) } else { body }))
+    }
+
+    fn no_answer(&self, error: &reqwest::Error) -> anyhow::Error {
+        let (why, origin) = (NoAnswer::from(error), self.base.origin().ascii_serialization());
+        anyhow!("no receiver answers at {origin} (admin.listen): {why}; is it running, with this configuration?")
+    }
+
+    /// What an answer that is no success says, on one line.
+    pub(super) fn explain(&self, status: StatusCode, body: &str) -> String {
+        self.hidden.redact(&explain(status, body))
     }
 
     /// A successful answer's body.
@@ -64,14 +80,48 @@ impl Client {
     ) -> anyhow::Result<T> {
         let (status, body) = self.ask(method, path, query).await?;
         if status == StatusCode::UNAUTHORIZED {
-            return Err(Usage(explain(status, &body)).into());
+            return Err(Usage(self.explain(status, &body)).into());
         }
         if !status.is_success() {
-            bail!("{}", explain(status, &body));
+            bail!("{}", self.explain(status, &body));
         }
-        serde_json::from_str(&body)
-            .context("the receiver's answer is not what this version expects; are both of one version?")
+        understand(&body)
     }
+
+    /// A successful answer that is an object with all of these keys.
+    pub(super) async fn fetch_object(
+        &self,
+        method: Method,
+        path: &str,
+        query: &[(&str, String)],
+        keys: &[&str],
+    ) -> anyhow::Result<Value> {
+        let object: Value = self.fetch(method, path, query).await?;
+        anyhow::ensure!(has_all(&object, keys), UNEXPECTED);
+        Ok(object)
+    }
+
+    /// A successful answer that is a list of objects with all of these keys.
+    pub(super) async fn fetch_list(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        keys: &[&str],
+    ) -> anyhow::Result<Vec<Value>> {
+        let list: Vec<Value> = self.fetch(Method::GET, path, query).await?;
+        anyhow::ensure!(list.iter().all(|object| has_all(object, keys)), UNEXPECTED);
+        Ok(list)
+    }
+}
+
+fn has_all(object: &Value, keys: &[&str]) -> bool {
+    keys.iter().all(|key| object.get(key).is_some())
+}
+
+/// Reads an answer, or a part of one.
+pub(super) fn understand<T: DeserializeOwned>(json: &str) -> anyhow::Result<T> {
+    // The parser's own words are about Rust's types, and may quote the text.
+    serde_json::from_str(json).ok().context(UNEXPECTED)
 }
 
 /// The path of something of a sink.
@@ -83,7 +133,9 @@ pub(super) fn of_sink(name: &Name, what: &str) -> String {
 /// What a problem answer says, on one line.
 pub(super) fn explain(status: StatusCode, body: &str) -> String {
     let problem: Value = serde_json::from_str(body).unwrap_or_default();
-    let detail = problem["detail"].as_str().unwrap_or("no explanation");
+    let Some(detail) = problem["detail"].as_str() else {
+        return format!("answered {}, without saying why", status.as_u16());
+    };
     let errors: Vec<String> = problem["errors"]
         .as_array()
         .into_iter()
@@ -97,15 +149,5 @@ pub(super) fn explain(status: StatusCode, body: &str) -> String {
         })
         .collect();
     let errors = if errors.is_empty() { String::new() } else { format!(": {}", errors.join("; ")) };
-    format!("{detail}{errors} ({})", status.as_u16())
-}
-
-/// Where a listener can be reached from this host.
-pub(super) fn reachable(listen: SocketAddr) -> SocketAddr {
-    let ip = match listen.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
-        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
-        ip => ip,
-    };
-    SocketAddr::new(ip, listen.port())
+    visible(&format!("{detail}{errors} ({})", status.as_u16()))
 }

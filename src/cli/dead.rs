@@ -5,14 +5,17 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::builder::PossibleValuesParser;
 use reqwest::Method;
+use serde::Deserialize;
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::Usage;
-use super::client::{Client, of_sink};
-use super::output::{self, visible};
+use super::client::{Client, UNEXPECTED, of_sink, understand};
+use super::output;
 use crate::config::Config;
 use crate::phone::mask;
 use crate::sink::Name;
+use crate::visible::visible;
 
 /// List, retry or drop a sink's dead letters: changes that it refused, or that ran out of attempts
 #[derive(Debug, clap::Args)]
@@ -98,13 +101,18 @@ async fn list(client: &Client, which: &Which) -> anyhow::Result<ExitCode> {
     loop {
         let mut query = which.query();
         query.extend([("after", after.to_string()), ("limit", PAGE.to_string())]);
-        let page: Vec<Value> = client.fetch(Method::GET, &path, &query).await?;
+        let page: Vec<Box<RawValue>> = client.fetch(Method::GET, &path, &query).await?;
         let is_last = page.len() < PAGE;
-        after = page.last().and_then(|last| last["id"].as_i64()).unwrap_or(after);
-        if which.json {
-            all.extend(page);
-        } else {
-            page.iter().for_each(|letter| output::line(&describe(letter)));
+        for letter in page {
+            let read: Letter = understand(letter.get())?;
+            // The order they died in. What has another order is no answer of this receiver, and might never end.
+            anyhow::ensure!(read.id > after, UNEXPECTED);
+            after = read.id;
+            if which.json {
+                all.push(letter);
+            } else {
+                output::line(&describe(&read));
+            }
         }
         if is_last {
             break;
@@ -118,21 +126,34 @@ async fn list(client: &Client, which: &Which) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn describe(letter: &Value) -> String {
-    let text = |value: &Value| value.as_str().map_or_else(|| "-".to_owned(), visible);
-    let change = &letter["change"];
-    let recipient = change["participant"].as_str().or(change["phone"].as_str()).unwrap_or("-");
-    format!(
-        "{:>6}  {}  {:<13}  attempts {:<3}  {} of {} to {}: {}",
-        letter["id"],
-        text(&letter["died_at"]),
-        text(&letter["reason"]),
-        letter["attempts"],
-        text(&change["status"]),
-        text(&change["message_id"]),
-        mask(&visible(recipient)),
-        text(&letter["cause"]),
-    )
+/// What is shown of a dead letter. The callback is left out: a valid one may have numbers and texts in it that no value can hold.
+#[derive(Deserialize)]
+struct Letter {
+    id: i64,
+    died_at: String,
+    reason: String,
+    attempts: i64,
+    cause: String,
+    change: Change,
+}
+
+#[derive(Deserialize)]
+struct Change {
+    status: String,
+    message_id: String,
+    phone: Option<String>,
+    participant: Option<String>,
+}
+
+fn describe(letter: &Letter) -> String {
+    let Letter { id, died_at, reason, attempts, cause, change } = letter;
+    let recipient = change.participant.as_deref().or(change.phone.as_deref()).unwrap_or("-");
+    visible(&format!(
+        "{id:>6}  {died_at}  {reason:<13}  attempts {attempts:<3}  {} of {} to {}: {cause}",
+        change.status,
+        change.message_id,
+        mask(recipient),
+    ))
 }
 
 async fn retry(client: &Client, which: &Which, dry_run: bool) -> anyhow::Result<ExitCode> {
@@ -141,7 +162,7 @@ async fn retry(client: &Client, which: &Which, dry_run: bool) -> anyhow::Result<
     if dry_run || counted.matching == 0 {
         return counted.say(which, "would retry");
     }
-    let answer: Value = client.fetch(Method::POST, &path, &which.query()).await?;
+    let answer = client.fetch_object(Method::POST, &path, &which.query(), &["matching", "retried"]).await?;
     if which.json {
         output::json(&answer)?;
         return Ok(ExitCode::SUCCESS);
@@ -165,7 +186,7 @@ async fn drop(client: &Client, which: &Which, dry_run: bool, yes: bool) -> anyho
         let usage = format!("this would drop {} dead letters for good: say --yes if you mean it", counted.matching);
         return Err(Usage(usage).into());
     }
-    let answer: Value = client.fetch(Method::POST, &path, &which.query()).await?;
+    let answer = client.fetch_object(Method::POST, &path, &which.query(), &["matching", "dropped"]).await?;
     if which.json {
         output::json(&answer)?;
     } else {
@@ -184,7 +205,7 @@ struct Counted {
 async fn count(client: &Client, which: &Which, path: &str) -> anyhow::Result<Counted> {
     let mut query = which.query();
     query.push(("dry_run", "true".to_owned()));
-    let answer: Value = client.fetch(Method::POST, path, &query).await?;
+    let answer = client.fetch_object(Method::POST, path, &query, &["matching"]).await?;
     let matching = answer["matching"].as_u64().unwrap_or_default();
     match which.id {
         Some(id) if matching == 0 => bail!("{} has no such dead letter with number {id}; see dead list", which.sink),

@@ -2,13 +2,15 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use reqwest::Method;
 use serde_json::Value;
 
 use super::Usage;
-use super::client::{Client, explain};
-use super::output::{self, visible};
+use super::client::{Client, UNEXPECTED};
+use super::output;
 use crate::config::Config;
+use crate::visible::visible;
 
 /// List, show, retry or drop bodies that were no valid callback
 #[derive(Debug, clap::Args)]
@@ -75,12 +77,12 @@ impl Rejected {
 }
 
 async fn list(client: &Client, limit: u16, json: bool) -> anyhow::Result<ExitCode> {
-    let listed: Value = client.fetch(Method::GET, "/api/v1/rejected", &[("limit", limit.to_string())]).await?;
+    let query = [("limit", limit.to_string())];
+    let listed = client.fetch_list("/api/v1/rejected", &query, &["id", "received_at", "bytes", "errors"]).await?;
     if json {
         output::json(&listed)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let listed = listed.as_array().cloned().unwrap_or_default();
     if listed.is_empty() {
         output::remark("no callback is kept as rejected");
     }
@@ -97,7 +99,8 @@ async fn list(client: &Client, limit: u16, json: bool) -> anyhow::Result<ExitCod
 }
 
 async fn show(client: &Client, id: i64, json: bool) -> anyhow::Result<ExitCode> {
-    let one: Value = client.fetch(Method::GET, &format!("/api/v1/rejected/{id}"), &[]).await?;
+    let path = format!("/api/v1/rejected/{id}");
+    let one = client.fetch_object(Method::GET, &path, &[], &["received_at", "errors", "body"]).await?;
     if json {
         output::json(&one)?;
         return Ok(ExitCode::SUCCESS);
@@ -118,11 +121,11 @@ async fn each(client: &Client, action: &str, which: Which) -> anyhow::Result<Exi
     for id in &ids {
         let (status, body) = client.ask(Method::POST, &format!("/api/v1/rejected/{id}/{action}"), &[]).await?;
         if status == reqwest::StatusCode::UNAUTHORIZED {
-            return Err(Usage(explain(status, &body)).into());
+            return Err(Usage(client.explain(status, &body)).into());
         }
         if !status.is_success() {
             failed += 1;
-            output::error(&format!("{id}: {}", explain(status, &body)));
+            output::error(&format!("{id}: {}", client.explain(status, &body)));
         }
     }
     output::line(&format!("{action}: {} of {} done", ids.len() - failed, ids.len()));
@@ -134,11 +137,15 @@ async fn all(client: &Client) -> anyhow::Result<Vec<i64>> {
     loop {
         let mut query = vec![("limit", "1000".to_owned())];
         query.extend(ids.last().map(|id| ("before", id.to_string())));
-        let page: Vec<Value> = client.fetch(Method::GET, "/api/v1/rejected", &query).await?;
+        let page = client.fetch_list("/api/v1/rejected", &query, &["id"]).await?;
         if page.is_empty() {
             return Ok(ids);
         }
-        ids.extend(page.iter().filter_map(|one| one["id"].as_i64()));
+        for one in page {
+            // The newest come first. What has another order is no answer of this receiver, and might never end.
+            let id = one["id"].as_i64().filter(|id| ids.last().is_none_or(|last| id < last));
+            ids.push(id.context(UNEXPECTED)?);
+        }
     }
 }
 

@@ -66,7 +66,7 @@ impl Replay {
         let path = of_sink(&self.sink, "replay");
         // Before it begins: from now on Ctrl-C has something to cancel.
         let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for Ctrl-C")?;
-        let answer: Value = client.fetch(Method::POST, &path, &query).await?;
+        let answer = client.fetch_object(Method::POST, &path, &query, &["changes", "started"]).await?;
         let changes = answer["changes"].as_u64().unwrap_or_default();
         let begins = answer["started"] == true;
         if !self.json {
@@ -107,8 +107,8 @@ impl Replay {
         let mut looks = tokio::time::interval(LOOK_EVERY);
         loop {
             looks.tick().await;
-            let sinks: Vec<Value> = client
-                .fetch(Method::GET, "/api/v1/sinks", &[])
+            let sinks = client
+                .fetch_list("/api/v1/sinks", &[], &["name", "state"])
                 .await
                 .context("the replay can't be followed any more; it goes on with the receiver")?;
             let Some(sink) = sinks.into_iter().find(|sink| sink["name"] == self.sink.as_str()) else {

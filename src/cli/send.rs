@@ -103,14 +103,14 @@ impl Send {
                 } else {
                     output::line(&summary.to_string());
                 }
-                summary.answered_200() == count
+                summary.taken() == count
             }
             None => self.one_by_one(&target).await?,
         };
         Ok(if is_all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Whether all were answered 200. Whoever gives no answer is not asked again.
+    /// Whether all were taken. Whoever gives no answer is not asked again.
     async fn one_by_one(&self, target: &Target) -> anyhow::Result<bool> {
         let mut outcomes = Vec::new();
         let result = self.post_each(target, &mut outcomes).await;
@@ -118,11 +118,11 @@ impl Send {
             output::json(&outcomes)?;
         }
         result?;
-        let well = outcomes.iter().filter(|outcome| outcome.is_200()).count();
-        if !self.json && well < outcomes.len() {
-            output::remark(&format!("{well} of {} were answered 200", outcomes.len()));
+        let taken = outcomes.iter().filter(|outcome| outcome.is_taken()).count();
+        if !self.json && taken < outcomes.len() {
+            output::remark(&format!("{taken} of {} were taken", outcomes.len()));
         }
-        Ok(well == outcomes.len())
+        Ok(taken == outcomes.len())
     }
 
     async fn post_each(&self, target: &Target, outcomes: &mut Vec<Outcome>) -> anyhow::Result<()> {

@@ -6,9 +6,10 @@ use reqwest::Method;
 use serde_json::Value;
 
 use super::client::{Client, of_sink};
-use super::output::{self, visible};
+use super::output;
 use crate::config::Config;
 use crate::sink::Name;
+use crate::visible::visible;
 
 /// Show each sink: state, lag, deferred, dead, last success, last error; pause or resume one
 #[derive(Debug, clap::Args)]
@@ -48,7 +49,7 @@ impl Sinks {
     pub(super) async fn run(self, config: &Config) -> anyhow::Result<ExitCode> {
         let client = Client::new(config)?;
         let (sinks, json) = match self.action {
-            None => (client.fetch(Method::GET, "/api/v1/sinks", &[]).await?, self.json),
+            None => (Value::Array(client.fetch_list("/api/v1/sinks", &[], &["name", "state"]).await?), self.json),
             Some(Action::Pause(one)) => (steer(&client, &one.name, "pause").await?, one.json),
             Some(Action::Resume(one)) => (steer(&client, &one.name, "resume").await?, one.json),
         };
@@ -66,7 +67,7 @@ impl Sinks {
 }
 
 async fn steer(client: &Client, name: &Name, how: &str) -> anyhow::Result<Value> {
-    client.fetch(Method::POST, &of_sink(name, how), &[]).await
+    client.fetch_object(Method::POST, &of_sink(name, how), &[], &["name", "state"]).await
 }
 
 const COLUMNS: [&str; 7] = ["NAME", "STATE", "LAG", "DEFERRED", "DEAD", "LAST SUCCESS", "LAST ERROR"];

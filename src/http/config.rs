@@ -11,6 +11,7 @@ use url::Url;
 use super::connection::Bounds;
 use crate::config::{self, units};
 use crate::keyfile;
+use crate::network;
 use crate::secret::Secret;
 
 /// The public listener.
@@ -153,11 +154,11 @@ impl Config {
         Ok(self.secrets.clone())
     }
 
-    /// The URL to register, secret and all: under `public_url`, else where it listens.
+    /// The URL to register, secret and all: under `public_url`, else where this host reaches it.
     pub(crate) fn callback_url(&self, secret: &Secret) -> String {
         let base = match &self.public_url {
             Some(url) => url.as_str().trim_end_matches('/').to_owned(),
-            None => format!("http://{}", self.listen),
+            None => format!("http://{}", network::reachable(self.listen)),
         };
         format!("{base}{}/{}", self.path, secret.in_a_path())
     }

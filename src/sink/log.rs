@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::{Delivery, Failure, FailureKind, Sink};
 use crate::phone::{PhoneStyle, Phones};
 use crate::status::{StatusChange, with_milliseconds};
+use crate::visible::visible;
 
 /// How the log sink writes.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -155,8 +156,4 @@ impl Line<'_> {
         );
         to.extend_from_slice(line.as_bytes());
     }
-}
-
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

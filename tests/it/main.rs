@@ -16,6 +16,7 @@ mod durable;
 mod forms;
 mod forward;
 mod kills;
+mod odd_answers;
 mod operator;
 mod places;
 mod register;

@@ -89,7 +89,7 @@ fn captured_callbacks_are_stored_and_other_types_refused() {
         assert!(line.ends_with("(422)") && line.contains(&format!("/type is \"{kind}Callback\"")), "{line}");
     }
     assert!(lines[14].starts_with("line 15: this is another type of callback"), "{}", lines[14]);
-    assert_eq!(error, "14 of 17 were answered 200\n");
+    assert_eq!(error, "14 of 17 were taken\n");
     let texts = std::fs::read_to_string(file).expect("it can be read");
     for phone in texts
         .lines()
@@ -202,7 +202,7 @@ fn a_wrong_secret_is_told_from_no_receiver() {
     let (code, out, error) = send_to(&url, &["--status", "READ", "--id", "one", "--phone", "5500988887777"]);
     assert_eq!(code, 1);
     assert_eq!(out, "READ one 55009****7777: the secret is missing or wrong (401)\n");
-    assert_eq!(error, "0 of 1 were answered 200\n");
+    assert_eq!(error, "0 of 1 were taken\n");
 
     let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
     for arguments in [&[][..], &["--count", "100"]] {

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::callback::{self, Draft};
 use crate::cli::Usage;
-use crate::cli::output::visible;
 use crate::phone::mask;
+use crate::visible::visible;
 
 /// A longer line is no callback, and would have to be held in memory.
 const MAX_LINE: u64 = 16 << 20;

@@ -16,6 +16,7 @@ const MAX_PROBLEMS: usize = 10;
 #[derive(Default)]
 pub(super) struct Tally {
     answers: BTreeMap<u16, u64>,
+    taken: u64,
     unanswered: u64,
     stored: u64,
     duplicates: u64,
@@ -35,7 +36,9 @@ impl Tally {
         }
         self.stored += outcome.stored();
         self.duplicates += outcome.duplicates();
-        if !outcome.is_200() {
+        if outcome.is_taken() {
+            self.taken += 1;
+        } else {
             self.add_problem(outcome.to_string(), 1);
         }
     }
@@ -54,6 +57,7 @@ impl Tally {
         for (problem, count) in other.problems {
             self.add_problem(problem, count);
         }
+        self.taken += other.taken;
         self.unanswered += other.unanswered;
         self.stored += other.stored;
         self.duplicates += other.duplicates;
@@ -62,13 +66,14 @@ impl Tally {
 
     /// All that was counted, and how long it took on so many connections.
     pub(super) fn finish(self, connections: u16, took: Duration) -> Summary {
-        let Self { answers, unanswered, stored, duplicates, problems, latencies_us } = self;
+        let Self { answers, taken, unanswered, stored, duplicates, problems, latencies_us } = self;
         let callbacks = answers.values().sum::<u64>() + unanswered;
         let seconds = took.as_secs_f64().max(0.001);
         let per_second = callbacks as f64 / seconds;
         Summary {
             callbacks,
             answers,
+            taken,
             unanswered,
             stored,
             duplicates,
@@ -86,6 +91,8 @@ impl Tally {
 pub(super) struct Summary {
     callbacks: u64,
     answers: BTreeMap<u16, u64>,
+    #[serde(skip)]
+    taken: u64,
     unanswered: u64,
     stored: u64,
     duplicates: u64,
@@ -98,8 +105,8 @@ pub(super) struct Summary {
 
 impl Summary {
     /// How many were taken.
-    pub(super) fn answered_200(&self) -> u64 {
-        self.answers.get(&200).copied().unwrap_or(0)
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
     }
 }
 
@@ -140,7 +147,7 @@ mod tests {
             tally.merge(other);
         }
         let summary = tally.finish(3, Duration::from_secs(10));
-        assert_eq!((summary.callbacks, summary.unanswered, summary.answered_200()), (30, 30, 0));
+        assert_eq!((summary.callbacks, summary.unanswered, summary.taken()), (30, 30, 0));
         assert_eq!(summary.problems.values().sum::<u64>(), 30);
         assert_eq!(summary.problems["others"], 20, "the texts that are kept are bounded");
         assert_eq!((summary.per_second, summary.latency_ms), (3.0, None));

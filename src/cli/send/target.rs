@@ -11,12 +11,12 @@ use url::Url;
 
 use crate::callback::FieldError;
 use crate::cli::Usage;
-use crate::cli::client::{explain, reachable};
-use crate::cli::output::visible;
+use crate::cli::client::explain;
 use crate::cli::url::first_secret;
 use crate::config::Config;
 use crate::network::{self, NoAnswer};
 use crate::secret::Hidden;
+use crate::visible::visible;
 
 /// More of an answer is not read.
 const MAX_ANSWER: usize = 64 << 10;
@@ -51,7 +51,7 @@ impl Target {
             None => {
                 let secret = first_secret(config)?;
                 let mut server = config.server.clone();
-                (server.public_url, server.listen) = (None, reachable(server.listen));
+                server.public_url = None;
                 let url = Url::parse(&server.callback_url(&secret)).expect("an address and a checked path make a URL");
                 (url, Some(secret))
             }
@@ -165,9 +165,9 @@ impl Outcome {
         self.status
     }
 
-    /// Whether it was taken.
-    pub(super) fn is_200(&self) -> bool {
-        self.status == Some(200)
+    /// Whether it was taken: answered 200, as this receiver answers.
+    pub(super) fn is_taken(&self) -> bool {
+        self.status == Some(200) && self.stored.is_some() && self.duplicates.is_some()
     }
 
     /// Status changes that were stored.

@@ -10,6 +10,7 @@ use super::signing::SigningKey;
 use crate::phone;
 use crate::secret::Hidden;
 use crate::sink::FailureKind;
+use crate::visible::visible;
 
 /// How many characters of an answer's body are kept with a failure.
 const SHOWN: usize = 200;
@@ -66,14 +67,7 @@ pub(super) fn hidden(target: &Target, headers: &HeaderMap, keys: &[SigningKey]) 
 /// The beginning of an answer's body, on one line, without secrets and with phone numbers masked.
 pub(super) fn excerpt(body: &[u8], hidden: &Hidden) -> String {
     let text = hidden.redact(&String::from_utf8_lossy(body));
-    let visible: String = text
-        .split_whitespace()
-        .collect::<Vec<_>>()
-        .join(" ")
-        .chars()
-        .map(|c| if c.is_control() { '\u{fffd}' } else { c })
-        .collect();
-    let masked = mask_phones(&visible);
+    let masked = mask_phones(&visible(&text.split_whitespace().collect::<Vec<_>>().join(" ")));
     match masked.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", &masked[..end]),
         None => masked,
