@@ -60,15 +60,14 @@ impl Phones {
     }
 }
 
-/// Hides the middle of the number: at least four characters and at most nine are left of it, and all that follows it
-/// (`-group`, `@lid`).
+/// Hides the middle of the number: at least four characters and at most nine are left of it, and what follows it (`-group`,
+/// `@lid`). Text without a digit is no number.
 pub(crate) fn mask(phone: &str) -> String {
     const LAST: usize = 4;
     const FIRST: usize = 5;
-    let end = phone.find('@').or_else(|| phone.find("-group")).unwrap_or(phone.len());
-    let (number, rest) = phone.split_at(end);
+    let (number, rest) = phone.split_at(phone.len() - suffix(phone).len());
     let characters: Vec<char> = number.chars().collect();
-    if !characters.iter().any(char::is_ascii_digit) {
+    if !characters.iter().any(|c| c.is_numeric()) {
         return phone.to_owned();
     }
     // As many are hidden as are shown at the end, so that a short number is not given away.
@@ -77,6 +76,15 @@ pub(crate) fn mask(phone: &str) -> String {
     let beginning: String = characters[..first].iter().collect();
     let ending: String = characters[characters.len() - last..].iter().collect();
     format!("{beginning}****{ending}{rest}")
+}
+
+/// What says at the end of a phone which kind it is. It has no digits: what looks like a suffix and has some may be a number.
+fn suffix(phone: &str) -> &str {
+    let at = phone.rfind('@').or_else(|| phone.len().checked_sub("-group".len()).filter(|_| phone.ends_with("-group")));
+    match at.map(|at| &phone[at..]) {
+        Some(suffix) if suffix[1..].bytes().all(|b| b.is_ascii_alphabetic() || b == b'.') => suffix,
+        _ => "",
+    }
 }
 
 #[cfg(test)]
@@ -95,7 +103,26 @@ mod tests {
             ("241320502831241@lid", "24132****1241@lid"),
             ("+55 (44) 99999-9999", "+55 (****9999"),
             ("status@broadcast", "status@broadcast"),
+            ("120363835109990214@newsletter", "12036****0214@newsletter"),
+            ("5544999999999@s.whatsapp.net", "55449****9999@s.whatsapp.net"),
             ("", ""),
+        ] {
+            assert_eq!(mask(phone), shown, "{phone}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_stands_where_a_suffix_would_is_masked_too() {
+        for (phone, shown) in [
+            ("x@5511999998888", "x@551****8888"),
+            ("@5511999997777", "@5511****7777"),
+            ("g-group5511999995555", "g-gro****5555"),
+            ("1@c.us,5511999994444", "1@c.u****4444"),
+            ("1@5511999998888@c.us", "1@551****8888@c.us"),
+            ("5511999998888-group@", "55119****roup@"),
+            ("٥٥١١٩٩٩٩٩٨٨٨٨", "٥٥١١٩****٨٨٨٨"),
+            ("x@５５１１９９９９９８８８８", "x@５５１****８８８８"),
+            ("é@é5511999998888", "é@é55****8888"),
         ] {
             assert_eq!(mask(phone), shown, "{phone}");
         }

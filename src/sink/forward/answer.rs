@@ -79,12 +79,12 @@ pub(super) fn excerpt(body: &[u8], hidden: &Hidden) -> String {
 fn mask_phones(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
+    while let Some(start) = rest.find(char::is_numeric) {
         masked.push_str(&rest[..start]);
         rest = &rest[start..];
-        let run = rest.find(|c: char| !c.is_ascii_digit() && !" -()…".contains(c)).unwrap_or(rest.len());
-        let run = rest[..run].trim_end_matches(|c: char| !c.is_ascii_digit());
-        if run.bytes().filter(u8::is_ascii_digit).count() >= PHONE_DIGITS {
+        let run = rest.find(|c: char| !c.is_numeric() && !" -()…".contains(c)).unwrap_or(rest.len());
+        let run = rest[..run].trim_end_matches(|c: char| !c.is_numeric());
+        if run.chars().filter(|c| c.is_numeric()).count() >= PHONE_DIGITS {
             masked.push_str(&phone::mask(run));
         } else {
             masked.push_str(run);
