@@ -1,6 +1,6 @@
 //! Who is calling, when there are proxies in between.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use axum::http::HeaderMap;
 use ipnet::IpNet;
@@ -17,17 +17,48 @@ pub(crate) fn address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> I
             break;
         }
         // What is no address was not written by a proxy that we trust: the hop before it is the last one known.
-        let Some(address) = std::str::from_utf8(hop).ok().and_then(|text| text.trim().parse::<IpAddr>().ok()) else {
-            break;
-        };
+        let Some(address) = std::str::from_utf8(hop).ok().and_then(parse) else { break };
         caller = address.to_canonical();
     }
     caller
 }
 
+/// An address as proxies write it: alone, in brackets, with a port, in quotes.
+fn parse(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let hop = hop.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(hop);
+    let in_brackets = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if let Some(address) = in_brackets {
+        return address.parse::<Ipv6Addr>().ok().map(IpAddr::V6);
+    }
+    hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_understood_in_every_form_that_proxies_write() {
+        for (hop, address) in [
+            ("203.0.113.7", Some("203.0.113.7")),
+            (" 203.0.113.7:4711\t", Some("203.0.113.7")),
+            ("\"203.0.113.7\"", Some("203.0.113.7")),
+            ("\"203.0.113.7:4711\"", Some("203.0.113.7")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("\"[2001:db8::1]:443\"", Some("2001:db8::1")),
+            ("[203.0.113.7]", None),
+            ("203.0.113.7:", None),
+            ("203.0.113.7:99999", None),
+            ("\"203.0.113.7", None),
+            ("[2001:db8::1", None),
+            ("unknown", None),
+            ("", None),
+        ] {
+            assert_eq!(parse(hop), address.map(|address| address.parse().unwrap()), "{hop}");
+        }
+    }
 
     #[test]
     fn only_what_trusted_proxies_wrote_is_believed() {

@@ -127,6 +127,9 @@ fn only_callers_from_allowed_addresses_are_heard_and_only_trusted_proxies_say_wh
         (vec!["203.0.113.7, 127.0.0.9"], 200),
         (vec!["203.0.113.7, unknown"], 403),
         (vec!["127.0.0.1"], 403),
+        (vec!["203.0.113.7:4711"], 200),
+        (vec!["\"[2001:db8::1]:443\", 127.0.0.9:1"], 200),
+        (vec!["\"198.51.100.1:80\""], 403),
     ] {
         let headers: Vec<_> = forwarded.iter().map(|value| ("X-Forwarded-For", *value)).collect();
         let answer = post(&proxied, &path(), &headers);
