@@ -91,7 +91,9 @@ impl Reader<'_> {
 
     pub(super) fn moment(&mut self, value: Option<&RawValue>) -> Option<Timestamp> {
         let value = value.filter(|value| value.get() != "null")?;
-        let number = from_raw::<i64>(value).or_else(|| from_raw::<String>(value)?.parse().ok());
+        // Digits alone: Rust would also read a sign.
+        let of_text = |text: String| text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok()).flatten();
+        let number = from_raw::<i64>(value).or_else(|| from_raw(value).and_then(of_text));
         let moment = number.filter(|number| *number >= 0).and_then(|number| {
             let milliseconds = if number < FIRST_MILLISECOND_VALUE { number * 1000 } else { number };
             Timestamp::from_millisecond(milliseconds).ok()

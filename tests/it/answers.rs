@@ -124,7 +124,20 @@ fn a_field_that_is_missing_or_of_the_wrong_kind_is_named() {
         ("participant", &[json!(5_544_987_654_321_i64), json!([])]),
         ("isGroup", &[json!("false"), json!(0), json!([])]),
         ("phoneDevice", &[json!("0"), json!(1.5), json!({}), json!(1e300)]),
-        ("momment", &[json!("yesterday"), json!([]), json!(1.5), json!(-1), json!(true), json!(i64::MAX)]),
+        (
+            "momment",
+            &[
+                json!("yesterday"),
+                json!("+1632234645000"),
+                json!(" 1632234645000"),
+                json!(""),
+                json!([]),
+                json!(1.5),
+                json!(-1),
+                json!(true),
+                json!(i64::MAX),
+            ],
+        ),
     ];
     for (field, values) in wrong {
         for value in values {
