@@ -29,8 +29,9 @@ use crate::config;
 #[derive(Debug, Parser)]
 #[command(name = "plugchat-receiver", version, arg_required_else_help = true)]
 struct Arguments {
-    /// The configuration [default: ./config.toml, else /etc/plugchat-receiver/config.toml, else built in].
-    #[arg(long, global = true, value_name = "FILE", env = "PLUGCHAT_RECEIVER_CONFIG")]
+    /// The configuration [default: the one that PLUGCHAT_RECEIVER_CONFIG names, else ./config.toml, else
+    /// /etc/plugchat-receiver/config.toml, else built in].
+    #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
 
     #[command(subcommand)]
@@ -98,8 +99,7 @@ fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
 
 /// A duration of an option, such as `30s`.
 fn duration(text: &str) -> Result<Duration, String> {
-    let duration = humantime::parse_duration(text).map_err(|error| error.to_string())?;
-    if duration.is_zero() { Err("it is zero".into()) } else { Ok(duration) }
+    config::units::duration::parse(text)
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

@@ -5,11 +5,15 @@ pub(crate) mod units;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
 use crate::{admin, http, plugchat, sink, store, telemetry};
+
+/// Below this there is no room for a callback.
+const MIN_STORE_SIZE: u64 = 1 << 20;
 
 /// Everything that can be configured. `Config::default()` is what runs with no file at all.
 #[derive(Clone, Debug, Deserialize)]
@@ -78,7 +82,9 @@ pub struct Loaded {
 /// # Errors
 /// [`Error`], with the line and the key.
 pub fn load(file: Option<&Path>) -> Result<Loaded, Error> {
-    let named = file.map(Path::to_owned).or_else(|| std::env::var_os("PLUGCHAT_RECEIVER_CONFIG").map(PathBuf::from));
+    // One that is empty is unset: compose makes such variables.
+    let in_environment = std::env::var_os("PLUGCHAT_RECEIVER_CONFIG").filter(|path| !path.is_empty());
+    let named = file.map(Path::to_owned).or_else(|| in_environment.map(PathBuf::from));
     let file = named.or_else(|| {
         ["config.toml", "/etc/plugchat-receiver/config.toml"].map(PathBuf::from).into_iter().find(|path| path.exists())
     });
@@ -89,12 +95,21 @@ pub fn load(file: Option<&Path>) -> Result<Loaded, Error> {
                 .map_err(|error| Error::new(path.display().to_string(), format!("cannot read it: {error}")))
         })
         .transpose()?;
-    // Variables that are not Unicode can't be ours: ours are text.
-    let variables: Vec<_> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    let config = parse(file.as_deref().zip(text.as_deref()), &variables)?;
+    let config = parse(file.as_deref().zip(text.as_deref()), &variables()?)?;
     Ok(Loaded { config, file })
+}
+
+/// The variables of the environment that are meant for the configuration. One that can't be read may be a secret without which
+/// somebody gets in: it is not left out.
+fn variables() -> Result<Vec<(String, String)>, Error> {
+    std::env::vars_os()
+        .map(|(name, value)| (name.to_string_lossy().into_owned(), value))
+        .filter(|(name, _)| name.starts_with(source::PREFIX))
+        .map(|(name, value)| match value.into_string() {
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(Error::new(format!("environment variable {name}"), "is not UTF-8")),
+        })
+        .collect()
 }
 
 /// Reads a configuration from text, with `variables` laid over it.
@@ -108,10 +123,22 @@ pub fn parse(file: Option<(&Path, &str)>, variables: &[(String, String)]) -> Res
     config.server.validate().map_err(wrong)?;
     config.admin.validate().map_err(wrong)?;
     config.plugchat.validate().map_err(wrong)?;
+    if config.store.sqlite.max_size < MIN_STORE_SIZE {
+        return Err(wrong("store.sqlite.max_size is less than 1MiB, and an empty store is hardly smaller".into()));
+    }
+    if same_listener(config.server.listen, config.admin.listen) {
+        return Err(wrong("server.listen and admin.listen are the same; give one of them another port".into()));
+    }
     for (sink, kind) in &config.sinks {
         kind.validate().map_err(|what| Error::new(name.clone(), format!("sinks.{sink}: {what}")))?;
     }
     Ok(config)
+}
+
+/// Whether one of two listeners would find the other in its place. Port 0 is another one each time.
+fn same_listener(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_host = one.ip() == other.ip() || one.ip().is_unspecified() || other.ip().is_unspecified();
+    same_host && one.port() == other.port() && one.port() != 0
 }
 
 #[cfg(test)]

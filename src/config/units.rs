@@ -6,15 +6,21 @@ pub(crate) mod duration {
 
     use serde::{Deserialize, Deserializer, de::Error};
 
+    /// Ten years. A clock can add this to any time.
+    const MAX: Duration = Duration::from_secs(3650 * 24 * 3600);
+
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        let duration = humantime::parse_duration(&text).map_err(|error| {
-            D::Error::custom(format!("not a duration ({error}), expected one such as \"30s\", \"10m\" or \"30d\""))
-        })?;
-        if duration.is_zero() {
-            return Err(D::Error::custom("is zero, expected a duration such as \"30s\""));
+        parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+
+    /// Reads one that is more than nothing.
+    pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+        match humantime::parse_duration(text) {
+            Ok(Duration::ZERO) => Err("is zero, expected a duration such as \"30s\"".into()),
+            Ok(duration) if duration > MAX => Err("is longer than ten years (3650d)".into()),
+            Ok(duration) => Ok(duration),
+            Err(error) => Err(format!("not a duration ({error}), expected one such as \"30s\", \"10m\" or \"30d\"")),
         }
-        Ok(duration)
     }
 }
 

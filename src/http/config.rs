@@ -59,7 +59,7 @@ pub enum OtherTypes {
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
     /// The largest body, in bytes.
-    #[serde(deserialize_with = "units::size::deserialize")]
+    #[serde(deserialize_with = "body_size")]
     pub body: u64,
     /// From the first byte of a request to the end of its headers.
     #[serde(deserialize_with = "units::duration::deserialize")]
@@ -107,6 +107,13 @@ impl Default for Limits {
             in_flight: 20_000,
         }
     }
+}
+
+/// A callback has at least some hundred bytes, and is held in memory.
+fn body_size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
+    let size = units::size::deserialize(deserializer)?;
+    let is_sane = (1 << 10..=64 << 20).contains(&size);
+    is_sane.then_some(size).ok_or_else(|| serde::de::Error::custom("expected a size from \"1KiB\" to \"64MiB\""))
 }
 
 fn path<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {

@@ -213,8 +213,13 @@ fn callbacks_above_the_bound_are_told_to_come_again_until_another_ends() {
 
 #[test]
 fn a_full_store_tells_callers_to_come_again_and_is_not_ready() {
-    let receiver = Receiver::start("[store.sqlite]\nmax_size = \"1KiB\"\n");
-    receiver.post(&callback("A", "READ", 1)).problem(503);
+    // A sink whose destination is not there, so that nothing that is stored can go.
+    let receiver =
+        Receiver::start("[store.sqlite]\nmax_size = \"1MiB\"\n[sinks.crm.forward]\nurl = \"http://127.0.0.1:9/\"\n");
+    let body = callback_of(8 << 10);
+    let full =
+        (0..256).map(|n| receiver.post(&body.replacen("[\"A\"]", &format!("[\"{n}\"]"), 1))).find(|a| a.status != 200);
+    full.expect("256 times 8 KiB are more than 1 MiB").problem(503);
     receiver.post("{}").problem(503);
     let ready = receiver.admin_get("/readyz");
     assert_eq!((ready.status, &ready.json()["checks"]["store"]["ok"]), (503, &false.into()), "{ready:?}");

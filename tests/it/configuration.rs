@@ -1,6 +1,9 @@
 //! The configuration: what is wrong is told by its place and what was expected, the environment stands over the file, and no
 //! message shows a secret.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
+
 use crate::support::{Home, JSON, callback, output_of, program};
 
 /// Runs `check` with this text as the configuration.
@@ -31,6 +34,15 @@ fn a_mistake_is_told_by_file_line_and_key_and_what_was_expected() {
         ("[store.sqlite]\nmax_size = \"-1\"", vec!["line 2", "store.sqlite.max_size", "\"10GiB\""]),
         ("[server.limits]\nconnections = 0", vec!["line 2", "server.limits.connections", "from 1"]),
         ("[server.limits]\nin_flight = \"many\"", vec!["line 2", "server.limits.in_flight", "a whole number"]),
+        ("[server.limits]\nheader_timeout = \"18446744073709551615s\"", vec!["line 2", "header_timeout", "3650d"]),
+        ("[server.limits]\nidle_timeout = \"3651d\"", vec!["line 2", "server.limits.idle_timeout", "ten years"]),
+        ("[server.limits]\nbody = \"1023B\"", vec!["line 2", "server.limits.body", "\"1KiB\""]),
+        ("[server.limits]\nbody = \"65MiB\"", vec!["line 2", "server.limits.body", "\"64MiB\""]),
+        ("[store.sqlite]\nmax_size = \"1023KiB\"", vec!["store.sqlite.max_size", "1MiB"]),
+        (
+            "[server]\nlisten = \"0.0.0.0:8081\"\n[admin]\nlisten = \"127.0.0.1:8081\"",
+            vec!["server.listen", "admin.listen", "another port"],
+        ),
         ("server = 1", vec!["line 1", "server", "expected a table"]),
         (
             "[server]\nsecrets = [\"a\"]\nsecrets_file = \"b\"",
@@ -207,6 +219,26 @@ fn a_wrong_value_in_the_environment_is_told_by_its_variable() {
         assert!(error.contains(name) || expected == "no kind", "{error}");
         assert!(error.contains(expected), "{name}={value}: {error}");
     }
+}
+
+#[test]
+fn a_variable_that_is_no_text_is_refused_and_not_left_out() {
+    let name = "PLUGCHAT_RECEIVER__ADMIN__TOKEN";
+    let home = Home::new("");
+    let (code, text, error) = output_of(
+        home.command(&["check"]).env(name, OsStr::from_bytes(b"canary\xff")).env("OTHER", OsStr::from_bytes(b"\xff")),
+    );
+    assert_eq!((code, text.as_str()), (2, ""));
+    assert!(error.contains(name) && error.contains("UTF-8") && !error.contains("canary"), "{error}");
+}
+
+#[test]
+fn an_empty_name_of_the_file_is_none() {
+    let home = Home::new("path = \"/from-the-file\"\n");
+    let mut command = program();
+    command.arg("check").env("PLUGCHAT_RECEIVER_CONFIG", "").current_dir(home.config().parent().expect("a folder"));
+    let (code, text, error) = output_of(&mut command);
+    assert_eq!((code, text.contains("/from-the-file/{secret}")), (0, true), "{text}{error}");
 }
 
 #[test]
