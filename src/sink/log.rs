@@ -3,7 +3,8 @@
 //! It writes by itself and not through the program's own log: a level must not silence it, and it must know whether the line
 //! was written.
 
-use std::io::Write as _;
+mod output;
+
 use std::path::Path;
 
 use async_trait::async_trait;
@@ -14,6 +15,7 @@ use super::{Delivery, Failure, FailureKind, Sink};
 use crate::phone::{PhoneStyle, Phones};
 use crate::status::{StatusChange, with_milliseconds};
 use crate::visible::visible;
+use output::Output;
 
 /// How the log sink writes.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -40,11 +42,13 @@ pub struct LogSink {
     name: String,
     phones: Phones,
     pretty: bool,
+    output: Output,
 }
 
 impl LogSink {
     pub(super) fn new(name: &str, config: &Config, folder: &Path, pretty: bool) -> anyhow::Result<Self> {
-        Ok(Self { name: name.to_owned(), phones: Phones::new(config.phone, folder)?, pretty })
+        let phones = Phones::new(config.phone, folder)?;
+        Ok(Self { name: name.to_owned(), phones, pretty, output: Output::stdout() })
     }
 
     fn write_line(&self, change: &StatusChange, to: &mut Vec<u8>) -> serde_json::Result<()> {
@@ -91,11 +95,9 @@ impl Sink for LogSink {
             self.write_line(&delivery.change, &mut lines)
                 .map_err(|error| away(format!("a line could not be made: {error}")))?;
         }
-        // A pipe that nobody reads blocks; only this sink waits for it.
-        let written = tokio::task::spawn_blocking(move || {
-            let mut stdout = std::io::stdout().lock();
-            stdout.write_all(&lines).and_then(|()| stdout.flush())
-        });
+        // A pipe that nobody reads blocks; only the log sinks wait for it.
+        let output = self.output.clone();
+        let written = tokio::task::spawn_blocking(move || output.write(&lines));
         match written.await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(error)) => Err(away(format!("standard output: {error}"))),
