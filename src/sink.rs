@@ -1,5 +1,7 @@
 //! What a sink is, and which there are: the one place to add another.
 
+#[cfg(test)]
+mod conformance;
 mod filter;
 pub mod forward;
 pub mod log;

@@ -159,3 +159,6 @@ impl Line<'_> {
         to.extend_from_slice(line.as_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests;

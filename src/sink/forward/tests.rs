@@ -1,4 +1,5 @@
 mod configuration;
+mod conformance;
 mod destination;
 mod failures;
 mod requests;

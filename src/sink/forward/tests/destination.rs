@@ -5,16 +5,15 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 
+pub(super) use crate::sink::conformance::delivery;
 use crate::sink::forward::{Config, ForwardSink};
-use crate::sink::{Delivery, Failure, Sink as _};
-use crate::status::{Facts, Rank, Status, StatusChange, Transition};
+use crate::sink::{Failure, Sink as _};
 
 /// What is secret in the tests' requests: the URL's path and query, and a header.
 pub(super) const CANARIES: [&str; 4] = ["canary-path", "canary-query", "canary-header", "Q2FuYXJ5"];
@@ -60,11 +59,14 @@ pub(super) struct Destination {
     pub(super) address: SocketAddr,
     shared: Arc<Shared>,
     arrived: watch::Receiver<usize>,
+    serving: JoinHandle<()>,
 }
 
 struct Shared {
     script: Mutex<VecDeque<Act>>,
     requests: Mutex<Vec<Request>>,
+    /// The bodies of those that were answered 2xx, or would have been had the sink waited.
+    taken: Mutex<Vec<Vec<u8>>>,
     connections: AtomicUsize,
     arrived: watch::Sender<usize>,
 }
@@ -77,18 +79,30 @@ impl Destination {
         let shared = Arc::new(Shared {
             script: Mutex::new(script.into_iter().collect()),
             requests: Mutex::default(),
+            taken: Mutex::default(),
             connections: AtomicUsize::new(0),
             arrived: sender,
         });
-        let serving = Arc::clone(&shared);
-        tokio::spawn(async move {
-            loop {
-                let (stream, _) = listener.accept().await.unwrap();
-                serving.connections.fetch_add(1, Ordering::Relaxed);
-                tokio::spawn(serve(stream, Arc::clone(&serving)));
-            }
-        });
-        Self { address, shared, arrived }
+        let serving = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Self { address, shared, arrived, serving }
+    }
+
+    /// Refuses connections, and closes those that there are.
+    pub(super) async fn go_away(&mut self) {
+        self.serving.abort();
+        // It has ended, by being told to.
+        let _ = (&mut self.serving).await;
+    }
+
+    /// Accepts connections again, at the same address.
+    pub(super) async fn come_back(&mut self) {
+        let listener = TcpListener::bind(self.address).await.unwrap();
+        self.serving = tokio::spawn(accept(listener, Arc::clone(&self.shared)));
+    }
+
+    /// Adds to the script.
+    pub(super) fn then(&self, acts: impl IntoIterator<Item = Act>) {
+        self.shared.script.lock().unwrap().extend(acts);
     }
 
     /// A sink that posts here, with the configuration after its URL.
@@ -102,11 +116,12 @@ impl Destination {
 
     /// The message ids of the events that arrived.
     pub(super) fn message_ids(&self) -> Vec<String> {
-        let id = |request: Request| {
-            let event: serde_json::Value = serde_json::from_slice(&request.body).unwrap();
-            event["message_id"].as_str().unwrap().to_owned()
-        };
-        self.requests().into_iter().map(id).collect()
+        self.requests().iter().map(|request| message_id(&request.body)).collect()
+    }
+
+    /// The message ids of the events that it has taken.
+    pub(super) fn taken(&self) -> Vec<String> {
+        self.shared.taken.lock().unwrap().iter().map(|body| message_id(body)).collect()
     }
 
     pub(super) fn connections(&self) -> usize {
@@ -119,11 +134,30 @@ impl Destination {
     }
 }
 
+fn message_id(event: &[u8]) -> String {
+    let event: serde_json::Value = serde_json::from_slice(event).unwrap();
+    event["message_id"].as_str().unwrap().to_owned()
+}
+
+/// Serves connections, which end with it.
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        shared.connections.fetch_add(1, Ordering::Relaxed);
+        connections.spawn(serve(stream, Arc::clone(&shared)));
+    }
+}
+
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, shared: Arc<Shared>) {
     let mut stream = BufReader::new(stream);
     while let Some(request) = read_request(&mut stream).await {
+        let body = request.body.clone();
         shared.requests.lock().unwrap().push(request);
         let act = shared.script.lock().unwrap().pop_front().unwrap_or_else(|| Act::answer(200, ""));
+        if matches!(&act, Act::Say(text) if text.starts_with("HTTP/1.1 2")) {
+            shared.taken.lock().unwrap().push(body);
+        }
         shared.arrived.send_modify(|arrived| *arrived += 1);
         // The sink may be the one to close.
         let (text, close) = match act {
@@ -171,30 +205,6 @@ pub(super) fn config(toml: &str) -> Result<Config, String> {
 /// The sink of this configuration.
 pub(super) fn sink(toml: &str) -> ForwardSink {
     ForwardSink::new(&config(toml).unwrap()).unwrap()
-}
-
-/// A change of the message with this id.
-pub(super) fn delivery(message_id: &str) -> Delivery {
-    let id = serde_json::Value::from(message_id);
-    let callback = format!(r#"{{"type":"MessageStatusCallback", "ids":[{id}],"unknown":[1.50]}}"#);
-    let change = StatusChange {
-        facts: Facts {
-            instance_id: Some("instance.id".into()),
-            message_id: message_id.into(),
-            status: Status::new("READ"),
-            phone: Some("5544999999999".into()),
-            participant: None,
-            device: Some(0),
-            moment: Timestamp::from_millisecond(1_632_234_645_000).ok(),
-        },
-        is_group: false,
-        received_at: "2026-11-22T12:00:00.123Z".parse().unwrap(),
-        transition: Transition::Advance,
-        previous: Some(Rank::Received),
-        since_previous_ms: None,
-        callback: RawValue::from_string(callback).unwrap(),
-    };
-    Delivery { seq: 1, change }
 }
 
 /// What comes of delivering one change to a destination that does this.
