@@ -7,6 +7,7 @@ use crate::store::{DeadQuery, Query, Sqlite, Start, Store};
 mod bench;
 mod bounds;
 mod crashes;
+mod destination;
 mod failures;
 mod fairness;
 mod model;
