@@ -65,7 +65,12 @@ impl Config {
 
     /// An operator and a few scrapers call here.
     pub(crate) fn bounds() -> Bounds {
-        Bounds { header_timeout: Duration::from_secs(10), idle_timeout: Duration::from_secs(120), connections: 100 }
+        Bounds {
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(120),
+            connections: 100,
+            refusals: None,
+        }
     }
 }
 

@@ -41,11 +41,16 @@ use secret::Secrets;
 /// How long a callback waits for its commit. Proxies give up after a minute.
 const COMMIT_WITHIN: Duration = Duration::from_secs(30);
 
+/// What stands for the route in the log when a request is for none.
+const ANOTHER_PATH: &str = "(another path)";
+
 /// What the handlers share.
 struct Receiver {
     secrets: Secrets,
     store: Store,
     config: Config,
+    /// As it is logged.
+    route: String,
     refusals: Refusals,
     closing: CancellationToken,
 }
@@ -53,15 +58,20 @@ struct Receiver {
 /// The routes of the public listener. `closing` ends what is still being read when the service can wait no longer.
 pub(crate) fn router(config: Config, secrets: &[Secret], store: Store, closing: CancellationToken) -> Router {
     let path = config.path.clone();
-    let refusals = Refusals::new(format!("{path}/{{secret}}"));
-    let receiver = Receiver { secrets: Secrets::new(secrets), store, config, refusals, closing };
+    let (secrets, refusals) = (Secrets::new(secrets), Refusals::new());
+    let receiver = Receiver { secrets, store, config, route: format!("{path}/{{secret}}"), refusals, closing };
     Router::new()
         .route(&path, post(receive))
         .route(&format!("{path}/"), post(receive))
         .route(&format!("{path}/{{secret}}"), post(receive))
-        .fallback(async || Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path"))
-        .method_not_allowed_fallback(async || {
-            Problem::new(StatusCode::METHOD_NOT_ALLOWED, "callbacks are posted: the only method here is POST")
+        .fallback(async |State(receiver): State<Arc<Receiver>>, request: Request| {
+            let problem = Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path");
+            receiver.refuse(problem, ANOTHER_PATH, receiver.caller(&request))
+        })
+        .method_not_allowed_fallback(async |State(receiver): State<Arc<Receiver>>, request: Request| {
+            let detail = "callbacks are posted: the only method here is POST";
+            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+            receiver.refuse(problem, &receiver.route, receiver.caller(&request))
         })
         .layer(CatchPanicLayer::custom(|_| Problem::unavailable("the receiver had a fault of its own").into_response()))
         .with_state(Arc::new(receiver))
@@ -78,16 +88,21 @@ impl IntoResponse for Stored {
 }
 
 async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Result<Stored, Problem> {
-    let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-    let caller = caller::address(peer, request.headers(), &receiver.config.trusted_proxies);
-    let result = receiver.take(caller, request).await;
-    if let Err(problem) = &result {
-        receiver.refusals.log(problem, caller);
-    }
-    result
+    let caller = receiver.caller(&request);
+    receiver.take(caller, request).await.map_err(|problem| receiver.refuse(problem, &receiver.route, caller))
 }
 
 impl Receiver {
+    fn caller(&self, request: &Request) -> IpAddr {
+        let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
+        caller::address(peer, request.headers(), &self.config.trusted_proxies)
+    }
+
+    fn refuse(&self, problem: Problem, route: &str, caller: IpAddr) -> Problem {
+        self.refusals.log(route, &problem, caller);
+        problem
+    }
+
     async fn take(&self, caller: IpAddr, request: Request) -> Result<Stored, Problem> {
         let allowed = &self.config.allow_from;
         if !allowed.is_empty() && !allowed.iter().any(|net| net.contains(&caller)) {
@@ -95,8 +110,15 @@ impl Receiver {
         }
         // The path as it came: a router's parameters are decoded already.
         let in_path = request.uri().path().strip_prefix(&self.config.path).and_then(|rest| rest.strip_prefix('/'));
-        if self.secrets.check(in_path, request.uri().query(), request.headers()).is_none() {
+        let Some(secret) = self.secrets.check(in_path, request.uri().query(), request.headers()) else {
             return Err(Problem::new(StatusCode::UNAUTHORIZED, "the secret is missing or wrong"));
+        };
+        if self.secrets.is_first_use(secret) {
+            tracing::info!(
+                secret,
+                of = self.secrets.count(),
+                "this secret is used, for the first time since the start"
+            );
         }
         check_content(request.headers())?;
         let slot = self.store.admit()?;

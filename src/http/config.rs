@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -9,6 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::connection::Bounds;
+use super::refusals::Refusals;
 use crate::config::{self, units};
 use crate::keyfile;
 use crate::network;
@@ -175,6 +177,7 @@ impl Config {
             header_timeout: self.limits.header_timeout,
             idle_timeout: self.limits.idle_timeout,
             connections: self.limits.connections,
+            refusals: Some(Arc::new(Refusals::new())),
         }
     }
 }

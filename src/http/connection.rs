@@ -3,13 +3,13 @@
 //! hyper has one deadline for request headers and starts it while a connection is idle, so it can't tell a slow request from a
 //! quiet keep-alive connection, and closes without an answer. Here each connection knows which of the two it is.
 
+mod phase;
+
 use std::convert::Infallible;
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use axum::extract::Request;
 use axum::http::{HeaderValue, StatusCode, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -27,6 +27,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::problem::Problem;
+use super::refusals::Refusals;
+use phase::{Phase, Step, Watched};
 
 /// How many callers at a time are told that there are too many; more are hung up on.
 const MAX_TURNED_AWAY: usize = 64;
@@ -46,8 +48,14 @@ const LINGER_BYTES: u64 = 4 << 20;
 /// The largest request head.
 const MAX_HEAD_BYTES: usize = 32 << 10;
 
+/// How long connections have to be accepted again before that is said: with too few file descriptors it comes and goes.
+const ACCEPTING_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What stands for the route in the log when there is no request yet.
+const NO_ROUTE: &str = "(no request)";
+
 /// The bounds of one listener.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone)]
 pub(crate) struct Bounds {
     /// From a request's first byte to the end of its headers; also from the connection's beginning to its first byte.
     pub(crate) header_timeout: Duration,
@@ -55,6 +63,16 @@ pub(crate) struct Bounds {
     pub(crate) idle_timeout: Duration,
     /// Connections at once.
     pub(crate) connections: usize,
+    /// Where it is logged that a connection was turned away or given up.
+    pub(crate) refusals: Option<Arc<Refusals>>,
+}
+
+impl Bounds {
+    fn log(&self, problem: &Problem, peer: SocketAddr) {
+        if let Some(refusals) = &self.refusals {
+            refusals.log(NO_ROUTE, problem, peer.ip());
+        }
+    }
 }
 
 /// The peer's address, as an extension of each request.
@@ -70,6 +88,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
         stop.cancelled().await;
         tokio::time::sleep(QUIET_AFTER_STOP).await;
     });
+    let mut failed = None;
     loop {
         let accepted = tokio::select! {
             // Whoever waits is let in before the door closes.
@@ -81,22 +100,32 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
             Ok(accepted) => accepted,
             // The caller gave up, or there are no file descriptors: the next accept may work, but not at once.
             Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
+                if failed.replace(Instant::now()).is_none() {
+                    tracing::warn!(%error, "cannot accept connections; it is tried again, without another word");
+                }
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             }
         };
+        if failed.is_some_and(|at| at.elapsed() >= ACCEPTING_AGAIN_AFTER) {
+            failed = None;
+            tracing::info!("connections are accepted again");
+        }
         // Answers are small: waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
-            let (router, stop) = (router.clone(), stop.clone());
+            let (router, bounds, stop) = (router.clone(), bounds.clone(), stop.clone());
             tasks.spawn(async move {
                 connection(stream, peer, router, bounds, stop).await;
                 drop(permit);
             });
-        } else if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
+            continue;
+        }
+        let problem = Problem::unavailable("too many connections");
+        bounds.log(&problem, peer);
+        if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
             tasks.spawn(async move {
-                answer_and_close(stream, &Problem::unavailable("too many connections")).await;
+                answer_and_close(stream, &problem).await;
                 drop(permit);
             });
         }
@@ -146,19 +175,23 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
         if http.poll_without_shutdown(cx).is_ready() {
             return Poll::Ready(None);
         }
-        poll_deadline(cx, &phase, &mut timer, bounds, stopping).map(Some)
+        poll_deadline(cx, &phase, &mut timer, &bounds, stopping).map(Some)
     })
     .await;
 
-    let stream = http.into_parts().io.into_inner().stream;
-    match end {
-        Some(Step::Head) if stopping.is_some() => answer_and_close(stream, &Problem::unavailable("stopping")).await,
-        Some(Step::Head) => {
-            let slow = Problem::new(StatusCode::REQUEST_TIMEOUT, "the request's headers took too long");
-            answer_and_close(stream, &slow).await;
-        }
-        _ => close(stream).await,
-    }
+    let parts = http.into_parts();
+    let stream = parts.io.into_inner().stream;
+    // Headers whose beginning came together with the request before them: hyper alone has seen them, and until now the connection
+    // looked idle. They had the time of an idle connection, which is a bound as well.
+    let has_half_a_head = parts.read_buf.iter().any(|byte| !byte.is_ascii_whitespace());
+    let problem = match (end, stopping) {
+        (None | Some(Step::New | Step::Request), _) => return close(stream).await,
+        (Some(Step::Idle), _) if !has_half_a_head => return close(stream).await,
+        (Some(_), Some(_)) => Problem::unavailable("stopping"),
+        (Some(_), None) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request's headers took too long"),
+    };
+    bounds.log(&problem, peer);
+    answer_and_close(stream, &problem).await;
 }
 
 /// Ready when the connection has been in its present step for too long.
@@ -166,7 +199,7 @@ fn poll_deadline(
     cx: &mut Context<'_>,
     phase: &Phase,
     timer: &mut Pin<&mut Sleep>,
-    bounds: Bounds,
+    bounds: &Bounds,
     stopping: Option<Instant>,
 ) -> Poll<Step> {
     loop {
@@ -206,95 +239,4 @@ async fn close(mut stream: TcpStream) {
     };
     // Whatever comes of it, the connection is done with.
     let _ = timeout(LINGER, lingering).await;
-}
-
-/// Where a connection stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
-    /// Nothing has come yet.
-    New,
-    /// Between two requests.
-    Idle,
-    /// Some of a request's headers are here.
-    Head,
-    /// A request is being handled.
-    Request,
-}
-
-/// The step, and since when. Only the connection's own task uses it, so the lock is never waited for.
-struct Phase {
-    step: Mutex<(Step, Instant)>,
-    /// Whether the request in hand is the connection's last.
-    last: AtomicBool,
-}
-
-impl Phase {
-    fn new() -> Self {
-        Self { step: Mutex::new((Step::New, Instant::now())), last: AtomicBool::new(false) }
-    }
-
-    fn get(&self) -> (Step, Instant) {
-        *self.step.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn enter(&self, step: Step) {
-        *self.step.lock().unwrap_or_else(PoisonError::into_inner) = (step, Instant::now());
-    }
-
-    fn make_last(&self) {
-        self.last.store(true, Ordering::Relaxed);
-    }
-
-    fn is_last(&self) -> bool {
-        self.last.load(Ordering::Relaxed)
-    }
-
-    fn bytes_came(&self) {
-        if matches!(self.get().0, Step::New | Step::Idle) {
-            self.enter(Step::Head);
-        }
-    }
-}
-
-/// A stream that tells its connection when bytes come.
-struct Watched {
-    stream: TcpStream,
-    phase: Arc<Phase>,
-}
-
-impl AsyncRead for Watched {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let polled = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if buffer.filled().len() > before {
-            self.phase.bytes_came();
-        }
-        polled
-    }
-}
-
-impl AsyncWrite for Watched {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
-    }
 }

@@ -11,10 +11,8 @@ use super::problem::Problem;
 const MAX_LINES: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// Logs refusals of one route.
-pub(super) struct Refusals {
-    /// The route as it is logged: the path as it came has the secret in it.
-    route: String,
+/// Logs refusals.
+pub(crate) struct Refusals {
     window: Mutex<Window>,
 }
 
@@ -24,11 +22,12 @@ struct Window {
 }
 
 impl Refusals {
-    pub(super) fn new(route: String) -> Self {
-        Self { route, window: Mutex::new(Window { began: Instant::now(), count: 0 }) }
+    pub(super) fn new() -> Self {
+        Self { window: Mutex::new(Window { began: Instant::now(), count: 0 }) }
     }
 
-    pub(super) fn log(&self, problem: &Problem, caller: IpAddr) {
+    /// `route` is a template: a path as it came may have the secret in it.
+    pub(super) fn log(&self, route: &str, problem: &Problem, caller: IpAddr) {
         let unlogged = {
             let mut window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
             let over = window.began.elapsed() >= WINDOW;
@@ -43,12 +42,12 @@ impl Refusals {
             unlogged
         };
         if unlogged > 0 {
-            tracing::warn!(unlogged, route = self.route, "more callbacks were not taken than are logged");
+            tracing::warn!(unlogged, "more callbacks were not taken than are logged");
         }
         tracing::warn!(
             status = problem.status.as_u16(),
             detail = problem.detail(),
-            route = self.route,
+            route,
             %caller,
             "callback not taken"
         );

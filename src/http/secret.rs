@@ -1,5 +1,7 @@
 //! The shared secret of the callback URL.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use axum::http::{HeaderMap, header};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest as _, Sha256};
@@ -11,11 +13,29 @@ use crate::secret::Secret;
 pub(crate) struct Secrets {
     /// Digests, all of one length: comparing them says nothing of the secrets' lengths.
     digests: Vec<[u8; 32]>,
+    /// Whether each was presented since the start.
+    used: Vec<AtomicBool>,
 }
 
 impl Secrets {
     pub(crate) fn new(secrets: &[Secret]) -> Self {
-        Self { digests: secrets.iter().map(|secret| Sha256::digest(secret.expose()).into()).collect() }
+        Self {
+            digests: secrets.iter().map(|secret| Sha256::digest(secret.expose()).into()).collect(),
+            used: secrets.iter().map(|_| AtomicBool::new(false)).collect(),
+        }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.digests.len()
+    }
+
+    /// Whether the secret with this number (from 1) is presented for the first time since the start, while there are others: that is
+    /// how a rotation is followed.
+    pub(crate) fn is_first_use(&self, number: u32) -> bool {
+        let used = usize::try_from(number).ok().and_then(|number| self.used.get(number.checked_sub(1)?));
+        self.used.len() > 1
+            && used.is_some_and(|used| !used.load(Ordering::Relaxed) && !used.swap(true, Ordering::Relaxed))
     }
 
     /// The number (from 1) of the secret that was presented, in time that doesn't depend on which, or on how much of it is right.

@@ -121,6 +121,22 @@ fn a_second_request_with_slow_headers_is_answered_408_too() {
 }
 
 #[test]
+fn headers_that_began_with_the_request_before_them_are_answered_408_too() {
+    let receiver = Receiver::start("limits = { header_timeout = \"1h\", idle_timeout = \"500ms\" }\n");
+    let mut stream = connect(receiver.address);
+    let body = callback("A", "READ", 1);
+    let head = format!(
+        "POST {} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        path(),
+        body.len()
+    );
+    write(&mut stream, format!("{head}{body}{}", &head[..20]).as_bytes());
+    assert_eq!(read_answer(&mut stream).body, STORED);
+    read_answer(&mut stream).problem(408);
+    assert_eq!(read_to_close(&mut stream), "");
+}
+
+#[test]
 fn a_slow_body_is_answered_408_and_the_connection_closes() {
     let receiver = Receiver::start("limits = { body_timeout = \"500ms\" }\n");
     let mut fixed = half_sent(&receiver, &callback("A", "READ", 1));

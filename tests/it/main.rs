@@ -20,6 +20,7 @@ mod kills;
 mod odd_answers;
 mod operator;
 mod places;
+mod refusals;
 mod register;
 mod rejected;
 mod replay;

@@ -166,6 +166,24 @@ fn a_body_in_chunks_is_a_body() {
 }
 
 #[test]
+fn what_is_no_http_is_answered_without_a_body_and_a_request_without_a_host_is_taken() {
+    let receiver = Receiver::start("");
+    let long = format!("GET / HTTP/1.1\r\nhost: {}\r\n\r\n", "x".repeat(100 << 10));
+    for (text, status) in [("hello\r\n\r\n", 400), ("POST / HTTP/9.9\r\n\r\n", 400), (long.as_str(), 431)] {
+        let mut stream = connect(receiver.address);
+        write(&mut stream, text.as_bytes());
+        let answer = read_answer(&mut stream);
+        assert_eq!((answer.status, answer.body.as_str()), (status, ""), "{answer:?}");
+    }
+    let body = callback("A", "READ", 1);
+    let mut stream = connect(receiver.address);
+    let (start, length) = (format!("POST {} HTTP/1.1", path()), format!("content-length: {}", body.len()));
+    send_head(&mut stream, &[&start, "content-type: application/json", &length]);
+    write(&mut stream, body.as_bytes());
+    assert_eq!(read_answer(&mut stream).body, STORED);
+}
+
+#[test]
 fn http_1_0_is_spoken_too() {
     let receiver = Receiver::start("");
     let body = callback("A", "READ", 1);
