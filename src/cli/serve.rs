@@ -16,7 +16,10 @@ use crate::telemetry;
 /// How long what still runs after the service may take to end.
 const LEFTOVERS_WITHIN: Duration = Duration::from_millis(100);
 
-/// Receive callbacks and deliver status changes until SIGTERM or SIGINT
+/// Open files besides the connections of callers: the operator's, those to destinations, the store's.
+const OTHER_FILES: u64 = 256;
+
+/// Receive callbacks and deliver status changes until SIGTERM, SIGINT or SIGHUP
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  plugchat-receiver serve --config /etc/plugchat-receiver/config.toml")]
 pub(super) struct Serve {}
@@ -25,12 +28,22 @@ impl Serve {
     #[expect(clippy::unused_self, reason = "all commands are called alike")]
     pub(super) fn run(self, config: Config) -> anyhow::Result<ExitCode> {
         let log = telemetry::start(&config.log);
-        raise_open_files();
+        raise_open_files(config.server.limits.connections);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let result = runtime.block_on(async {
             // Before anything else: as the first process of a container it would otherwise ignore them.
             let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
             let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+            let hangup = match is_hangup_ignored() {
+                true => None,
+                false => Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?),
+            };
+            let hung_up = async {
+                match hangup {
+                    Some(mut hangup) => hangup.recv().await,
+                    None => std::future::pending().await,
+                }
+            };
             let mut service = Service::new(config);
             service.on_ready(say_what_next);
             service
@@ -38,6 +51,7 @@ impl Serve {
                     tokio::select! {
                         _ = terminate.recv() => {}
                         _ = interrupt.recv() => {}
+                        _ = hung_up => {}
                     }
                 })
                 .await
@@ -51,12 +65,28 @@ impl Serve {
 
 /// Each connection is an open file, and the usual limit of 1024 would be reached long before `limits.connections`. The hard
 /// limit is the administrator's.
-fn raise_open_files() {
+fn raise_open_files(connections: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
         tracing::warn!(%error, "cannot raise the limit of open files");
     }
+    let Some(open_files) = getrlimit(Resource::Nofile).current else { return };
+    if (connections as u64).saturating_add(OTHER_FILES) > open_files {
+        tracing::warn!(
+            connections,
+            open_files,
+            "there may be more connections than open files: lower server.limits.connections, or raise the limit of open files"
+        );
+    }
+}
+
+/// Whether whoever started it wants it to outlive their terminal, as `nohup` does.
+fn is_hangup_ignored() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    // The lowest bit is signal 1, which this is.
+    ignored.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & 1 == 1)
 }
 
 /// For somebody who looks on. Never where it would be kept: the URL has the secret in it.

@@ -1,7 +1,7 @@
 //! What was not taken is on the log, wherever it was turned away, without its path.
 
 use crate::support::{
-    JSON, Receiver, SECRET, callback, connect, path, read_answer, request, send_request, wait_until, write,
+    Home, JSON, Receiver, SECRET, after, callback, connect, path, read_answer, request, send_request, wait_until, write,
 };
 
 /// Waits for the line of a refusal.
@@ -30,6 +30,21 @@ fn slow_headers_and_too_many_connections_are_logged() {
     refused(&receiver, 503, "(no request)");
     read_answer(&mut slow).problem(408);
     refused(&receiver, 408, "(no request)");
+}
+
+#[test]
+fn running_out_of_open_files_is_logged_when_it_begins_and_when_it_is_over() {
+    let receiver = Home::new("limits = { connections = 200 }\n").start_with(|command| after("ulimit -n 64", command));
+    let open: Vec<_> = (0..100).map(|_| connect(receiver.address)).collect();
+    receiver.wait_for_output("cannot accept connections");
+    drop(open);
+    wait_until("it is over", || {
+        request(receiver.address, "GET", "/", &[], b"").problem(404);
+        receiver.output().contains("connections are accepted again")
+    });
+    let output = receiver.output();
+    assert_eq!(output.matches("cannot accept connections").count(), 1, "{output}");
+    assert!(output.contains("there may be more connections than open files"), "{output}");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::time::Instant;
 use plugchat_receiver::service::STOPS_WITHIN;
 
 use crate::support::{
-    Answer, Home, JSON, PATIENCE, Receiver, STORED, callback, connect, path, read_answer, send_head, send_request,
-    signal, try_read_answer, wait_until, write,
+    Answer, Home, JSON, PATIENCE, Receiver, STORED, after, callback, connect, path, read_answer, send_head,
+    send_request, signal, try_read_answer, wait_until, write,
 };
 
 #[test]
@@ -21,6 +21,19 @@ fn sigterm_under_load_answers_everything_in_flight_and_loses_nothing() {
 #[test]
 fn sigint_under_load_answers_everything_in_flight_and_loses_nothing() {
     stop_under_load("INT");
+}
+
+#[test]
+fn sighup_under_load_answers_everything_in_flight_and_loses_nothing() {
+    stop_under_load("HUP");
+}
+
+#[test]
+fn whoever_wants_it_to_outlive_the_terminal_is_obeyed() {
+    let receiver = Home::new("").start_with(|command| after("trap '' HUP", command));
+    signal(receiver.pid(), "HUP");
+    assert_eq!(receiver.post(&callback("A", "READ", 1)).body, STORED);
+    receiver.stop();
 }
 
 /// What became of one request of the load.

@@ -63,6 +63,21 @@ pub(crate) fn program() -> Command {
     command
 }
 
+/// Has a shell run a command that is about to be started, after `setup`.
+pub(crate) fn after(setup: &str, command: &mut Command) {
+    let mut shell = Command::new("sh");
+    shell.arg("-c").arg(format!("{setup}; exec \"$0\" \"$@\"")).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => shell.env(name, value),
+            None => shell.env_remove(name),
+        };
+    }
+    shell.current_dir(command.get_current_dir().expect("every receiver has a folder"));
+    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    *command = shell;
+}
+
 /// A running receiver. Dropping it kills it.
 pub(crate) struct Receiver {
     child: Child,
