@@ -107,7 +107,7 @@ fn a_rejected_body_cannot_write_to_the_terminal_when_it_is_retried() {
 
 #[test]
 fn a_callback_with_values_that_nothing_can_hold_is_shown_and_listed() {
-    let odd = format!(r#","huge":1e400,"long":{},"half":"\ud800 \u202e"}}"#, "7".repeat(5000));
+    let odd = format!(r#","huge":1e400,"long":{},"face":"\ud83d\ude00 \u202e"}}"#, "7".repeat(5000));
     let body = callback("A", "READ", 1_632_234_645_000).replacen('}', &odd, 1);
     let destination = Destination::new(|_| Some(FailureKind::Refused));
     let inside = Inside::start(&destination);
@@ -127,7 +127,7 @@ fn a_callback_with_values_that_nothing_can_hold_is_shown_and_listed() {
     for command in [["show", "A", "--json"].as_slice(), &["dead", "list", "--sink", "own", "--json"]] {
         let (code, json, error) = inside.run(command);
         assert_eq!((code, error.as_str()), (0, ""), "{command:?}");
-        assert!(json.contains("1e400") && json.contains("\\ud800 \\u202e"), "{json}");
+        assert!(json.contains("1e400") && json.contains("\\ud83d\\ude00 \\u202e"), "{json}");
     }
 }
 
