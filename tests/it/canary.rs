@@ -151,6 +151,7 @@ fn run_commands(receiver: &Receiver) -> String {
     for arguments in [
         ["check"].as_slice(),
         &["check", "--connect"],
+        &["check", "--connect", "--json"],
         &["healthcheck"],
         &["show", "A"],
         &["show", "B"],

@@ -117,6 +117,15 @@ fn the_configuration_is_explained_without_its_secrets() {
     let (code, connected, _) = output_of(&mut home.command(&["check", "--connect"]));
     assert_eq!(code, 0);
     assert!(connected.len() > text.len(), "{connected}");
+
+    let (code, json, error) = output_of(&mut home.command(&["check", "--json", "--connect"]));
+    assert_eq!((code, error.as_str()), (0, ""));
+    assert!(!json.contains("canary"), "{json}");
+    let told: serde_json::Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!(told["configuration"], config);
+    assert_eq!((&told["server"]["secrets"], &told["admin"]["token"]), (&1.into(), &true.into()), "{json}");
+    assert_eq!(told["server"]["limits"]["body"], "32768B", "{json}");
+    assert_eq!((&told["sinks"][0]["name"], &told["sinks"][0]["reached"]), (&"crm-log".into(), &true.into()), "{json}");
 }
 
 #[test]
@@ -127,6 +136,12 @@ fn what_is_risky_in_a_configuration_is_remarked() {
     let (code, _, remark) = output_of(&mut Home::new("[sinks]\n").command(&["check"]));
     assert_eq!(code, 0);
     assert!(remark.contains("no sink is configured"), "{remark}");
+    let home = Home::new("limits = { idle_timeout = \"74s\" }\n");
+    let (code, _, remark) = output_of(&mut home.command(&["check"]));
+    assert_eq!(code, 0);
+    assert!(remark.contains("idle_timeout is 1m 14s") && remark.contains("nginx: 60s"), "{remark}");
+    let (_, json, error) = output_of(&mut home.command(&["check", "--json"]));
+    assert!(json.contains("idle_timeout is 1m 14s") && error.is_empty(), "{json}{error}");
 }
 
 #[test]

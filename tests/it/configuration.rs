@@ -68,7 +68,7 @@ fn a_mistake_is_told_by_file_line_and_key_and_what_was_expected() {
         ("\n\n[server", vec!["line 3", "expected `]`"]),
     ] {
         let (code, text, error) = check(config, &[]);
-        assert_eq!((code, text.contains("listens on")), (2, config.contains("not-there")), "{config}: {error}");
+        assert_eq!((code, text.as_str()), (2, ""), "{config}: {error}");
         let on_its_line = parts[0].starts_with("line");
         assert!(error.contains("config.toml") || !on_its_line, "{config}: {error}");
         for part in parts {

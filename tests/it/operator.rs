@@ -4,7 +4,7 @@ use plugchat_receiver::sink::FailureKind;
 use serde_json::{Value, json};
 
 use crate::inside::{Destination, Inside};
-use crate::support::{Receiver, callback, eventually};
+use crate::support::{Home, Receiver, callback, eventually, output_of};
 
 const START: i64 = 1_632_234_645_000;
 
@@ -284,4 +284,8 @@ fn check_reaches_every_sink_and_says_what_it_found() {
     assert_eq!((code, text.matches("standard output, always there").count()), (0, 2), "{text}");
     let (code, text, _) = receiver.run(&["check"]);
     assert_eq!((code, text.matches("always there").count()), (0, 0), "{text}");
+    let home = Home::new("[sinks.crm.forward]\nurl = \"http://127.0.0.1:9/\"\n");
+    let (code, json, _) = output_of(&mut home.command(&["check", "--connect", "--json"]));
+    let told: Value = serde_json::from_str(&json).expect("JSON");
+    assert_eq!((code, &told["sinks"][0]["reached"]), (2, &json!(false)), "{json}");
 }
