@@ -1,7 +1,8 @@
 //! A store with one sink that is drained to a scripted destination.
 
+use std::cell::RefCell;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::Once;
 
 use serde_json::json;
 use tempfile::TempDir;
@@ -168,27 +169,34 @@ pub(super) fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// What the program's log says in this test's thread.
-#[derive(Clone, Default)]
-pub(super) struct Log(Arc<Mutex<Vec<u8>>>);
+/// What the program's log says in this test's thread, from now on.
+pub(super) struct Log;
+
+thread_local! {
+    static SAID: RefCell<String> = const { RefCell::new(String::new()) };
+}
 
 impl Log {
-    pub(super) fn start() -> (Self, tracing::subscriber::DefaultGuard) {
-        let log = Self::default();
-        let writer = log.clone();
-        let subscriber = tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
-        (log, tracing::subscriber::set_default(subscriber))
+    /// One log for all threads: those of single threads lose lines that are first said in a thread that has none.
+    pub(super) fn start() -> Self {
+        static STARTED: Once = Once::new();
+        STARTED.call_once(|| {
+            let subscriber = tracing_subscriber::fmt().with_writer(|| Self).with_ansi(false).finish();
+            tracing::subscriber::set_global_default(subscriber).expect("no other test sets one");
+        });
+        SAID.take();
+        Self
     }
 
     /// How often it says this.
     pub(super) fn times(&self, text: &str) -> usize {
-        String::from_utf8(self.0.lock().unwrap().clone()).unwrap().matches(text).count()
+        SAID.with_borrow(|said| said.matches(text).count())
     }
 }
 
 impl std::io::Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
+        SAID.with_borrow_mut(|said| said.push_str(&String::from_utf8_lossy(bytes)));
         Ok(bytes.len())
     }
 

@@ -25,7 +25,7 @@ fn hours() -> DeliveryConfig {
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_with_too_many_deferred_changes_reads_no_further_until_there_is_room_and_loses_nothing() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let folder = folder();
     let destination = Destination::new(1, defers_the_bad());
     let bench = Bench::start(folder.path(), &destination, hours());
@@ -54,7 +54,7 @@ async fn a_sink_with_too_many_deferred_changes_reads_no_further_until_there_is_r
 
 #[tokio::test(start_paused = true)]
 async fn a_sink_at_the_bound_of_deferred_changes_does_not_say_so_for_each_one() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let folder = folder();
     let destination = Destination::new(1, defers_the_bad());
     let bench = Bench::start(folder.path(), &destination, hours());
@@ -80,7 +80,7 @@ async fn a_sink_at_the_bound_of_deferred_changes_does_not_say_so_for_each_one() 
 
 #[tokio::test]
 async fn a_sink_with_too_many_dead_letters_reads_no_further_until_some_are_dropped_or_retried() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let folder = folder();
     let destination = Destination::new(1, |id, _| match id.starts_with("bad") {
         true => Answer::Refuse,

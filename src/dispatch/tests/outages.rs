@@ -111,7 +111,7 @@ async fn a_change_that_was_deferred_is_a_probe_too() {
 
 #[tokio::test]
 async fn a_sink_whose_destination_is_gone_says_so_once() {
-    let (log, _guard) = Log::start();
+    let log = Log::start();
     let folder = folder();
     let destination = Destination::new(1, |_, _| Answer::Gone);
     let bench = Bench::start(folder.path(), &destination, quick());
