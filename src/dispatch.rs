@@ -69,6 +69,8 @@ pub struct Drain {
     away: Option<Away>,
     /// The messages that failed since something was delivered.
     failing: HashSet<Key>,
+    /// The messages of which a change, still to be given, has sent the destination away.
+    blamed: HashSet<Key>,
     /// How many lanes there may be, and how many changes in one: small after an outage, then doubled.
     width: usize,
     burst: usize,
@@ -82,6 +84,8 @@ struct Lane {
     keys: Vec<Key>,
     changes: Arc<[Delivery]>,
     origin: Origin,
+    /// Whether the destination was away when it was started: its success says that it is back, others' only that it was there.
+    probe: bool,
 }
 
 /// Where a lane's changes come from.
@@ -151,6 +155,7 @@ impl Drain {
             paused: false,
             away: None,
             failing: HashSet::new(),
+            blamed: HashSet::new(),
             width,
             burst,
             retries_turn: false,

@@ -113,6 +113,6 @@ impl Drain {
         self.busy.extend(&keys);
         let (sink, given) = (Arc::clone(&self.sink), Arc::clone(&changes));
         let task = self.lanes.spawn(async move { sink.deliver(&given).await });
-        self.under_way.insert(task.id(), Lane { keys, changes, origin });
+        self.under_way.insert(task.id(), Lane { keys, changes, origin, probe: self.away.is_some() });
     }
 }

@@ -22,7 +22,7 @@ impl Drain {
                 (error.id(), Err(Failure { accepted: 0, kind: FailureKind::TryAgain { after: None }, cause }))
             }
         };
-        let Some(Lane { keys, changes, origin }) = self.under_way.remove(&id) else { return };
+        let Some(Lane { keys, changes, origin, probe }) = self.under_way.remove(&id) else { return };
         for key in &keys {
             self.busy.remove(key);
         }
@@ -34,7 +34,7 @@ impl Drain {
             self.close(*key, change, origin);
         }
         if accepted > 0 {
-            self.delivered(accepted);
+            self.delivered(accepted, probe);
         }
         let failed = keys.get(accepted).copied().zip(changes.get(accepted));
         if let (Err(failure), Some((key, change))) = (result, failed) {
@@ -42,13 +42,14 @@ impl Drain {
             if matches!(origin, Origin::Fresh) {
                 changes[accepted + 1..].iter().for_each(|change| self.window.put_back(change.clone()));
             }
-            self.failed(key, change, origin, failure);
+            self.failed(key, change, origin, probe, failure);
         }
         self.standing.update(|snapshot| snapshot.deferred = self.waiting.len());
     }
 
     /// This change is done with, by delivery or by a row of its own.
     fn close(&mut self, key: Key, change: &Delivery, origin: Origin) {
+        self.blamed.remove(&key);
         match origin {
             Origin::Fresh => self.window.done(change.seq),
             Origin::Retry(_) => {
@@ -59,11 +60,13 @@ impl Drain {
         }
     }
 
-    fn delivered(&mut self, changes: usize) {
-        self.alive();
-        self.failing.clear();
-        let full = self.config.concurrency(self.sink.as_ref());
-        (self.width, self.burst) = ((self.width * 2).min(full), (self.burst * 2).min(self.sink.batch()));
+    fn delivered(&mut self, changes: usize, probe: bool) {
+        if probe || self.away.is_none() {
+            self.alive();
+            self.failing.clear();
+            let full = self.config.concurrency(self.sink.as_ref());
+            (self.width, self.burst) = ((self.width * 2).min(full), (self.burst * 2).min(self.sink.batch()));
+        }
         self.standing.update(|snapshot| {
             snapshot.delivered += changes as u64;
             snapshot.last_success = Some(Timestamp::now());
@@ -80,7 +83,7 @@ impl Drain {
         }
     }
 
-    fn failed(&mut self, key: Key, change: &Delivery, origin: Origin, failure: Failure) {
+    fn failed(&mut self, key: Key, change: &Delivery, origin: Origin, probe: bool, failure: Failure) {
         let Failure { kind, cause, .. } = failure;
         self.standing.update(|snapshot| {
             snapshot.failed += 1;
@@ -88,7 +91,9 @@ impl Drain {
         });
         let after = match kind {
             FailureKind::Refused => {
-                self.alive();
+                if probe {
+                    self.alive();
+                }
                 let attempts = self.attempts(origin);
                 self.die(key, change, origin, attempts, Reason::Refused, cause);
                 return;
@@ -102,7 +107,11 @@ impl Drain {
                 }
                 return;
             }
+            // One that has sent it away before, and does so again when others are taken, has itself to blame: it is tried again
+            // like any that fails.
+            FailureKind::Away { after } if self.away.is_none() && !self.blamed.insert(key) => after,
             FailureKind::Away { after } => {
+                self.failing.insert(key);
                 self.set_aside(key, change, origin);
                 self.go_away(after, &cause);
                 return;

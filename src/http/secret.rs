@@ -30,8 +30,8 @@ impl Secrets {
         self.digests.len()
     }
 
-    /// Whether the secret with this number (from 1) is presented for the first time since the start, while there are others: that is
-    /// how a rotation is followed.
+    /// Whether the secret with this number (from 1) is presented for the first time since the start, while there are others: that
+    /// is how a rotation is followed.
     pub(crate) fn is_first_use(&self, number: u32) -> bool {
         let used = usize::try_from(number).ok().and_then(|number| self.used.get(number.checked_sub(1)?));
         self.used.len() > 1

@@ -88,6 +88,10 @@ pub(super) fn add(
 ) -> rusqlite::Result<usize> {
     let change =
         serde_json::to_string(&entry.change).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    // A replay may find what is dead already: it is one letter still.
+    connection
+        .prepare_cached("DELETE FROM dead WHERE event_id = ?2 AND sink = ?1")?
+        .execute(params![sink, entry.change.facts.event_id()])?;
     connection
         .prepare_cached(
             "INSERT INTO dead (sink, seq, event_id, reason, cause, attempts, died_at, change, since_previous_ms)

@@ -132,6 +132,19 @@ fn a_callback_with_values_that_nothing_can_hold_is_shown_and_listed() {
 }
 
 #[test]
+fn what_an_older_version_stored_and_this_one_would_refuse_is_shown_all_the_same() {
+    let change = r#"{"status":"READ","transition":"advance","message_id":"A","callback":{"half":"\ud800"}}"#;
+    let message = format!(r#"{{"message_id":"A","recipients":[{{"recipient":"r","changes":[{change}]}}]}}"#);
+    let letters =
+        format!(r#"[{{"id":1,"died_at":"d","reason":"refused","attempts":1,"cause":"c","change":{change}}}]"#);
+    for (body, command) in [(message, ["show", "A"].as_slice()), (letters, &["dead", "list", "--sink", "crm"])] {
+        let other = FakePlugchat::start(Behaviour::Always(200, "", body));
+        let (code, text, error) = ask(&other, command);
+        assert_eq!((code, text.contains("READ"), error.as_str()), (0, true, ""), "{command:?}: {text}");
+    }
+}
+
+#[test]
 fn a_200_that_is_not_the_receivers_is_no_callback_taken() {
     for body in ["", "ok", "{}", r#"{"stored": 1}"#] {
         let other = FakePlugchat::start(Behaviour::Always(200, "", body.into()));

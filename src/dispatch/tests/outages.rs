@@ -217,8 +217,26 @@ async fn after_an_outage_calls_are_larger_with_each_that_succeeds() {
     let before = destination.seen.lock().unwrap().lanes.len();
     destination.now(|_, _| Answer::Slow(Duration::from_millis(10)));
     tokio::time::sleep(Duration::from_secs(600)).await;
-    assert_eq!(destination.accepted(), (1..=400).collect::<Vec<_>>());
+    let mut accepted = destination.accepted();
+    accepted.sort_unstable();
+    assert_eq!(accepted, (1..=400).collect::<Vec<_>>());
     let lanes = destination.seen.lock().unwrap().lanes.split_off(before);
     assert_eq!(lanes, [1, 2, 4, 8, 16, 32, 64, 100, 100, 73]);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn one_change_that_sends_the_destination_away_each_time_stops_no_other() {
+    let folder = folder();
+    let destination = Destination::new(1, |id, _| if id == "bad" { Answer::Away } else { Answer::Accept });
+    let bench = Bench::start(folder.path(), &destination, quick());
+    let bad = bench.accept("bad", "SENT").await;
+    for number in 0..30 {
+        bench.accept(&format!("m{number}"), "SENT").await;
+    }
+    bench.until("it is dead", |snapshot| snapshot.dead == 1).await;
+    bench.drained().await;
+    assert_eq!(destination.accepted().len(), 30);
+    assert_eq!(bench.dead().await, [(bad, "exhausted".to_owned())]);
     bench.stop().await;
 }

@@ -1,5 +1,8 @@
 //! What an answer means, and what of it may be shown.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use percent_encoding::percent_decode_str;
 use std::time::{Duration, SystemTime};
 
 use reqwest::StatusCode;
@@ -55,13 +58,19 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Durati
 /// Everything secret in a request, as destinations like to repeat what they were sent: all of the URL but its host, the headers'
 /// values and the keys.
 pub(super) fn hidden(target: &Target, headers: &HeaderMap, keys: &[SigningKey]) -> Hidden {
+    // The form in which the URL's name and password are sent.
+    let url = target.url();
+    let mut credentials = percent_decode_str(url.username()).collect::<Vec<u8>>();
+    credentials.push(b':');
+    credentials.extend(percent_decode_str(url.password().unwrap_or_default()));
+    let basic = (credentials.len() > 1).then(|| STANDARD.encode(&credentials));
     let keys: Vec<String> = keys.iter().map(SigningKey::expose).collect();
     let values = headers.values().filter_map(|value| value.to_str().ok());
     // `Bearer …` and the like may be repeated without the first word.
     let values = values.flat_map(|value| [Some(value), value.split_once(' ').map(|(_, rest)| rest)]).flatten();
     // What is shorter is a part of many words, and guards nothing.
     let values = values.filter(|value| value.len() >= SHORTEST_SECRET);
-    Hidden::with_url(target.url(), keys.iter().map(String::as_str).chain(values))
+    Hidden::with_url(url, keys.iter().map(String::as_str).chain(basic.as_deref()).chain(values))
 }
 
 /// The beginning of an answer's body, on one line, without secrets and with phone numbers masked.
@@ -82,7 +91,7 @@ fn mask_phones(text: &str) -> String {
     while let Some(start) = rest.find(char::is_numeric) {
         masked.push_str(&rest[..start]);
         rest = &rest[start..];
-        let run = rest.find(|c: char| !c.is_numeric() && !" -()…".contains(c)).unwrap_or(rest.len());
+        let run = rest.find(|c: char| !c.is_numeric() && !" -()./_…".contains(c)).unwrap_or(rest.len());
         let run = rest[..run].trim_end_matches(|c: char| !c.is_numeric());
         if run.chars().filter(|c| c.is_numeric()).count() >= PHONE_DIGITS {
             masked.push_str(&phone::mask(run));
