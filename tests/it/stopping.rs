@@ -224,7 +224,7 @@ fn an_unread_log_that_is_full_to_the_last_line_does_not_hold_a_stop_up() {
     let ended = receiver.end("TERM");
     let took = signalled.elapsed();
     assert_eq!(ended.status.code(), Some(0));
-    assert!(took < STOPS_WITHIN, "it took {took:?}");
+    assert!(took < STOPS_WITHIN * 2, "it took {took:?}");
 }
 
 #[test]
