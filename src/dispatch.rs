@@ -60,7 +60,7 @@ pub struct Drain {
     written: HashSet<i64>,
     /// The messages of which a change is under way.
     busy: HashSet<Key>,
-    lanes: JoinSet<Result<(), Failure>>,
+    lanes: JoinSet<Vec<Result<(), Failure>>>,
     under_way: HashMap<Id, Lane>,
     /// What has to be written before the sink's place may move.
     outcomes: Vec<Outcome>,

@@ -21,9 +21,9 @@ pub use filter::Filter;
 
 /// A destination of status changes.
 ///
-/// A sink is called by its own drain and by nobody else, at most [`concurrency`](Self::concurrency) times at once, and never at once
-/// with changes of one message and recipient. Building one connects to nothing, so that a destination that is down can't keep
-/// callbacks from being received.
+/// A sink is called by its own drain and by nobody else, at most [`concurrency`](Self::concurrency) times at once. Of one message and
+/// recipient there is never more than one change in all that it has in hand, so it may give them in any order and many at once.
+/// Building one connects to nothing, so that a destination that is down can't keep callbacks from being received.
 ///
 /// A program of one's own can add its own:
 ///
@@ -34,9 +34,9 @@ pub use filter::Filter;
 ///
 /// #[async_trait::async_trait]
 /// impl Sink for Count {
-///     async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
+///     async fn deliver(&self, changes: &[Delivery]) -> Vec<Result<(), Failure>> {
 ///         self.0.fetch_add(changes.len(), std::sync::atomic::Ordering::Relaxed);
-///         Ok(())
+///         vec![Ok(()); changes.len()]
 ///     }
 /// }
 ///
@@ -50,12 +50,10 @@ pub use filter::Filter;
 /// ```
 #[async_trait]
 pub trait Sink: Send + Sync {
-    /// Hands over `changes`, oldest first. `Ok` only when the destination has taken responsibility for all of them.
+    /// Hands over `changes`, oldest first, and says of each what became of it, in the same order: `Ok` only when the destination
+    /// has taken responsibility for it. Those beyond the end of a shorter list were not given, and will be given again.
     /// May see a change again after a crash. Safe to cancel.
-    ///
-    /// # Errors
-    /// [`Failure`]: how many were accepted, and what that means for the rest.
-    async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure>;
+    async fn deliver(&self, changes: &[Delivery]) -> Vec<Result<(), Failure>>;
 
     /// The most changes that are worth giving in one call. One, unless the destination takes many at once: a call is over when its
     /// last change is, so a slow one holds up those after it.
@@ -69,18 +67,16 @@ pub trait Sink: Send + Sync {
     }
 }
 
-/// Why a destination did not take all of what it was given.
-#[derive(Debug)]
+/// Why a destination did not take a change.
+#[derive(Clone, Debug)]
 pub struct Failure {
-    /// How many of the changes, counted from the first, the destination has taken all the same.
-    pub accepted: usize,
-    /// What that means for the next one.
+    /// What that means for the change.
     pub kind: FailureKind,
     /// What happened, as a fragment that fits "cannot deliver: …". It has no secret and no phone number in it.
     pub cause: String,
 }
 
-/// What a failure means for the change after the accepted ones.
+/// What a failure means for the change that was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
     /// The destination will never accept this change.

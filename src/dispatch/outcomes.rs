@@ -13,38 +13,51 @@ use crate::store::{Deferred, Outcome, Reason};
 
 impl Drain {
     /// A lane has ended.
-    pub(super) fn joined(&mut self, joined: Result<(Id, Result<(), Failure>), JoinError>) {
-        let (id, result) = match joined {
+    pub(super) fn joined(&mut self, joined: Result<(Id, Vec<Result<(), Failure>>), JoinError>) {
+        let (id, mut outcomes) = match joined {
             Ok(joined) => joined,
             // The panic hook has said where.
-            Err(error) => {
-                let cause = "a fault in the sink".to_owned();
-                (error.id(), Err(Failure { accepted: 0, kind: FailureKind::TryAgain { after: None }, cause }))
-            }
+            Err(error) => (error.id(), vec![Err(fault("a fault in the sink"))]),
         };
         let Some(Lane { keys, changes, origin, probe }) = self.under_way.remove(&id) else { return };
         for key in &keys {
             self.busy.remove(key);
         }
-        let accepted = match &result {
-            Ok(()) => changes.len(),
-            Err(failure) => failure.accepted.min(changes.len()),
-        };
-        for (key, change) in keys.iter().zip(changes.iter()).take(accepted) {
-            self.close(*key, change, origin);
+        if outcomes.is_empty() {
+            // Or it would be given again and again without a pause.
+            outcomes.push(Err(fault("the sink did not say what became of it")));
         }
-        if accepted > 0 {
-            self.delivered(accepted, probe);
+        if matches!(origin, Origin::Fresh) {
+            changes.iter().skip(outcomes.len()).for_each(|change| self.window.put_back(change.clone()));
         }
-        let failed = keys.get(accepted).copied().zip(changes.get(accepted));
-        if let (Err(failure), Some((key, change))) = (result, failed) {
-            // What comes after the failed one was not given.
-            if matches!(origin, Origin::Fresh) {
-                changes[accepted + 1..].iter().for_each(|change| self.window.put_back(change.clone()));
+        let mut delivered = 0;
+        for ((key, change), outcome) in keys.into_iter().zip(changes.iter()).zip(outcomes) {
+            match outcome {
+                Ok(()) => {
+                    self.close(key, change, origin);
+                    self.succeeded(probe);
+                    delivered += 1;
+                }
+                Err(failure) => {
+                    let is_done_with = self.failed(key, change, origin, probe, failure);
+                    // A replay has a place and no rows: those after this one would move the place past it.
+                    if !is_done_with && matches!(origin, Origin::Replay) {
+                        break;
+                    }
+                }
             }
-            self.failed(key, change, origin, probe, failure);
         }
-        self.standing.update(|snapshot| snapshot.deferred = self.waiting.len());
+        if delivered > 0 && self.away.is_none() {
+            let full = self.config.concurrency(self.sink.as_ref());
+            (self.width, self.burst) = ((self.width * 2).min(full), (self.burst * 2).min(self.sink.batch()));
+        }
+        self.standing.update(|snapshot| {
+            snapshot.deferred = self.waiting.len();
+            if delivered > 0 {
+                snapshot.delivered += delivered;
+                snapshot.last_success = Some(Timestamp::now());
+            }
+        });
     }
 
     /// This change is done with, by delivery or by a row of its own.
@@ -60,17 +73,11 @@ impl Drain {
         }
     }
 
-    fn delivered(&mut self, changes: usize, probe: bool) {
+    fn succeeded(&mut self, probe: bool) {
         if probe || self.away.is_none() {
             self.alive();
             self.failing.clear();
-            let full = self.config.concurrency(self.sink.as_ref());
-            (self.width, self.burst) = ((self.width * 2).min(full), (self.burst * 2).min(self.sink.batch()));
         }
-        self.standing.update(|snapshot| {
-            snapshot.delivered += changes as u64;
-            snapshot.last_success = Some(Timestamp::now());
-        });
     }
 
     /// The destination takes or refuses: it is there.
@@ -83,8 +90,9 @@ impl Drain {
         }
     }
 
-    fn failed(&mut self, key: Key, change: &Delivery, origin: Origin, probe: bool, failure: Failure) {
-        let Failure { kind, cause, .. } = failure;
+    /// Whether this was the end of the attempt: the change is dead or deferred now. Otherwise it is given again as if it had not been.
+    fn failed(&mut self, key: Key, change: &Delivery, origin: Origin, probe: bool, failure: Failure) -> bool {
+        let Failure { kind, cause } = failure;
         self.standing.update(|snapshot| {
             snapshot.failed += 1;
             snapshot.last_error = Some(cause.clone());
@@ -96,7 +104,7 @@ impl Drain {
                 }
                 let attempts = self.attempts(origin);
                 self.die(key, change, origin, attempts, Reason::Refused, cause);
-                return;
+                return true;
             }
             FailureKind::Gone => {
                 self.set_aside(key, change, origin);
@@ -105,7 +113,7 @@ impl Drain {
                     tracing::error!(sink = %self.standing.name(), cause, "the destination is gone for good: the sink is paused until it is resumed");
                     self.pause_because("gone");
                 }
-                return;
+                return false;
             }
             // One that has sent it away before, and does so again when others are taken, has itself to blame: it is tried again
             // like any that fails.
@@ -114,7 +122,7 @@ impl Drain {
                 self.failing.insert(key);
                 self.set_aside(key, change, origin);
                 self.go_away(after, &cause);
-                return;
+                return false;
             }
             FailureKind::TryAgain { after } => after,
         };
@@ -122,12 +130,12 @@ impl Drain {
         if self.failing.len() >= AWAY_AFTER || self.away.is_some() {
             self.set_aside(key, change, origin);
             self.go_away(after, &cause);
-            return;
+            return false;
         }
         let attempts = self.attempts(origin);
         if attempts >= self.config.attempts {
             self.die(key, change, origin, attempts, Reason::Exhausted, cause);
-            return;
+            return true;
         }
         let pause = backoff::pause(&self.config.backoff, attempts, after);
         let deferred = Deferred { seq: change.seq, attempts, due_at: self.clock.after(pause), in_flight: false };
@@ -150,6 +158,7 @@ impl Drain {
                 self.defer(key, deferred);
             }
         }
+        true
     }
 
     pub(super) fn defer(&mut self, key: Key, deferred: Deferred) {
@@ -232,4 +241,9 @@ impl Drain {
         }
         (self.width, self.burst) = (1, 1);
     }
+}
+
+/// What is a sink's own fault: another attempt may do better.
+fn fault(what: &str) -> Failure {
+    Failure { kind: FailureKind::TryAgain { after: None }, cause: what.to_owned() }
 }

@@ -1,6 +1,6 @@
 //! Giving a sink stored changes again: beside its fresh ones, in one lane at a time, at a rate, and on over a restart.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -83,10 +83,10 @@ impl Drain {
         // About ten lanes a second at the most, so that the rate is one and not a series of bursts.
         let size = (running.replay.rate / 10.0).ceil().min(self.burst as f64) as usize;
         let mut lane = Vec::new();
-        let mut held = Vec::new();
+        let (mut held, mut keys) = (Vec::new(), HashSet::new());
         for change in running.changes.iter().take(size.max(1)) {
             let key = Key::of(&change.change.facts);
-            if self.busy.contains(&key) {
+            if self.busy.contains(&key) || !keys.insert(key) {
                 break;
             }
             if self.waiting.holds(key) {

@@ -74,8 +74,8 @@ impl Window {
         self.read_to = self.read_to.max(read_to);
     }
 
-    /// Takes the next at most `limit` that may be given now, in order: none whose key is in `busy`. Those whose key `is_held`
-    /// have to wait elsewhere, behind an earlier one of their message; with `only_latest`, those that a later one of their
+    /// Takes the next at most `limit` that may be given now, in order: none whose key is in `busy`, and one of each key, so that a
+    /// sink can give all of them at once. Those whose key `is_held` have to wait elsewhere, behind an earlier one of their message; with `only_latest`, those that a later one of their
     /// message has overtaken are done with.
     pub(super) fn take(
         &mut self,
@@ -84,12 +84,12 @@ impl Window {
         is_held: impl Fn(Key) -> bool,
         only_latest: bool,
     ) -> Taken {
-        let mut taken = Taken::default();
+        let (mut taken, mut keys) = (Taken::default(), HashSet::new());
         for (seq, place) in &mut self.places {
             if taken.lane.len() == limit {
                 break;
             }
-            if !matches!(place.state, State::Waiting(_)) || busy.contains(&place.key) {
+            if !matches!(place.state, State::Waiting(_)) || busy.contains(&place.key) || keys.contains(&place.key) {
                 continue;
             }
             let is_overtaken = only_latest && self.latest_advance.get(&place.key).is_some_and(|latest| latest > seq);
@@ -102,6 +102,7 @@ impl Window {
             } else if is_held {
                 taken.held.push((place.key, *change));
             } else {
+                keys.insert(place.key);
                 taken.lane.push((place.key, *change));
             }
         }

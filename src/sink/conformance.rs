@@ -30,9 +30,8 @@ pub(super) trait Destination: Send {
     /// Takes so many more changes, fails with the next one in a way that passes, and takes everything again.
     async fn fail_after(&mut self, changes: usize);
 
-    /// Takes so many more changes, refuses the next one for good, and takes everything again; `false` when destinations of this
-    /// kind refuse nothing.
-    async fn refuse_after(&mut self, changes: usize) -> bool;
+    /// A change that it refuses for good when it is given after so many others; `None` when destinations of this kind refuse nothing.
+    fn refused_after(&mut self, changes: usize) -> Option<Delivery>;
 
     /// Can't be reached.
     async fn go_away(&mut self);
@@ -41,13 +40,28 @@ pub(super) trait Destination: Send {
     async fn come_back(&mut self);
 }
 
+/// All or nothing: what tests want.
+pub(super) trait Give: Sink {
+    /// Gives changes; the first failure, if there is one.
+    async fn give(&self, changes: &[Delivery]) -> Result<(), Failure> {
+        let outcomes = self.deliver(changes).await;
+        assert!(outcomes.len() <= changes.len(), "{outcomes:?}");
+        let is_whole = outcomes.len() == changes.len();
+        outcomes.into_iter().collect::<Result<(), _>>()?;
+        assert!(is_whole, "without a failure each has an outcome");
+        Ok(())
+    }
+}
+
+impl<S: Sink + ?Sized> Give for S {}
+
 /// The whole suite as tests, for a destination of this type.
 macro_rules! promises {
     ($destination:ty) => {
         $crate::sink::conformance::promises! { $destination:
             accepted_means_accepted,
             nothing_is_given_twice_without_a_failure,
-            what_was_accepted_before_a_failure_is_told_and_the_rest_follows_without_a_gap,
+            what_was_accepted_in_spite_of_a_failure_is_told_and_the_rest_follows,
             a_change_that_is_refused_is_told_apart_and_holds_up_nothing,
             a_destination_that_is_away_is_told_apart_until_it_is_back,
             a_delivery_can_be_cancelled_anywhere_and_made_again,
@@ -72,7 +86,7 @@ pub(super) async fn accepted_means_accepted(destination: &mut impl Destination) 
     let mut given = Vec::new();
     for (batch, size) in [1, 2, 7, 100].into_iter().enumerate() {
         let changes = changes(&format!("batch-{batch}"), size);
-        sink.deliver(&changes).await.unwrap();
+        sink.give(&changes).await.unwrap();
         given.extend(ids(&changes));
         assert_eq!(destination.taken().await, given, "as soon as it is told, all of it and in order");
     }
@@ -80,36 +94,40 @@ pub(super) async fn accepted_means_accepted(destination: &mut impl Destination) 
 
 pub(super) async fn nothing_is_given_twice_without_a_failure(destination: &mut impl Destination) {
     let sink = destination.sink();
-    sink.deliver(&[]).await.unwrap();
+    assert!(sink.deliver(&[]).await.is_empty());
     let changes = changes("m", 50);
     for change in &changes {
-        sink.deliver(std::slice::from_ref(change)).await.unwrap();
+        sink.give(std::slice::from_ref(change)).await.unwrap();
     }
-    // What is given again on purpose is another thing: it arrives again.
-    sink.deliver(&changes[..1]).await.unwrap();
+    // What is given again on purpose is another thing: it may arrive again.
+    sink.give(&changes[..1]).await.unwrap();
     let taken = destination.taken().await;
     assert_eq!(first_arrivals(&taken), ids(&changes));
     assert!(taken.len() <= changes.len() + 1, "{taken:?}");
 }
 
-pub(super) async fn what_was_accepted_before_a_failure_is_told_and_the_rest_follows_without_a_gap(
+pub(super) async fn what_was_accepted_in_spite_of_a_failure_is_told_and_the_rest_follows(
     destination: &mut impl Destination,
 ) {
     let sink = destination.sink();
-    let mut given = Vec::new();
+    let mut given = HashSet::new();
     for before in [0, 1, 4, 9] {
         let changes = changes(&format!("after-{before}"), 10);
         destination.fail_after(before).await;
-        let failure = sink.deliver(&changes).await.expect_err("it fails");
-        assert!(failure.accepted <= before, "it took {before}: {failure:?}");
-        assert!(matches!(failure.kind, FailureKind::TryAgain { .. } | FailureKind::Away { .. }), "{failure:?}");
-        let taken = first_arrivals(&destination.taken().await);
-        let accepted = ids(&changes[..failure.accepted]);
-        assert!(taken.len() >= given.len() + accepted.len(), "what was accepted is there: {failure:?} {taken:?}");
-        assert_eq!(taken[given.len()..][..accepted.len()], accepted);
-        go_on(sink.as_ref(), &changes[failure.accepted..]).await;
+        let outcomes = sink.deliver(&changes).await;
+        assert!(outcomes.len() <= changes.len());
+        let failures: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+        assert!(!failures.is_empty(), "one fails");
+        assert!(failures.iter().all(|failure| passes(failure)), "{failures:?}");
+        let taken = destination.taken().await;
+        let (accepted, rest) = parted(&changes, &outcomes);
+        assert!(
+            ids(&accepted).iter().all(|id| taken.contains(id)),
+            "what was accepted is there: {outcomes:?} {taken:?}"
+        );
+        go_on(sink.as_ref(), &rest).await;
         given.extend(ids(&changes));
-        assert_eq!(first_arrivals(&destination.taken().await), given, "all of it, and in order");
+        assert_eq!(destination.taken().await.into_iter().collect::<HashSet<_>>(), given, "all of it");
     }
 }
 
@@ -117,35 +135,39 @@ pub(super) async fn a_change_that_is_refused_is_told_apart_and_holds_up_nothing(
     let sink = destination.sink();
     let mut given = Vec::new();
     for before in [0, 1, 9] {
-        let changes = changes(&format!("after-{before}"), 10);
-        if !destination.refuse_after(before).await {
-            return;
-        }
-        let failure = sink.deliver(&changes).await.expect_err("one is refused");
-        assert_eq!((failure.accepted, failure.kind), (before, FailureKind::Refused), "{failure:?}");
-        sink.deliver(&changes[before + 1..]).await.unwrap();
-        given.extend(ids(&changes[..before]));
-        given.extend(ids(&changes[before + 1..]));
-        assert_eq!(destination.taken().await, given, "all but that one, each once");
+        let mut changes = changes(&format!("after-{before}"), 10);
+        let Some(refused) = destination.refused_after(before) else { return };
+        changes[before] = refused;
+        let outcomes = sink.deliver(&changes).await;
+        let kind = outcomes[before].as_ref().map_err(|failure| failure.kind);
+        assert_eq!(kind, Err(FailureKind::Refused), "{outcomes:?}");
+        let failures = outcomes.iter().filter(|outcome| outcome.is_err()).count();
+        assert_eq!(failures, 1, "no other one fails: {outcomes:?}");
+        sink.give(&changes[outcomes.len()..]).await.unwrap();
+        changes.remove(before);
+        given.extend(ids(&changes));
+        given.sort();
+        let mut taken = destination.taken().await;
+        taken.sort();
+        assert_eq!(taken, given, "all but that one, each once");
     }
 }
 
 pub(super) async fn a_destination_that_is_away_is_told_apart_until_it_is_back(destination: &mut impl Destination) {
     let sink = destination.sink();
     let before = changes("before", 3);
-    sink.deliver(&before).await.unwrap();
+    sink.give(&before).await.unwrap();
     destination.go_away().await;
     let changes = changes("m", 3);
     // A connection that was open may have to break first.
     let mut failures = Vec::new();
     while !failures.last().is_some_and(is_away) {
         assert!(failures.len() < 5, "it is not told that the destination is away: {failures:?}");
-        failures.push(sink.deliver(&changes).await.expect_err("it is away"));
+        failures.push(first_failure(sink.as_ref(), &changes).await);
     }
-    failures.push(sink.deliver(&changes).await.expect_err("it still is"));
+    failures.push(first_failure(sink.as_ref(), &changes).await);
     assert!(failures.last().is_some_and(is_away), "{failures:?}");
-    assert!(failures.iter().all(|failure| failure.accepted == 0), "{failures:?}");
-    assert_eq!(destination.sink().deliver(&changes).await.map_err(|failure| is_away(&failure)), Err(true), "anew, too");
+    assert!(is_away(&first_failure(destination.sink().as_ref(), &changes).await), "anew, too");
     destination.come_back().await;
     go_on(sink.as_ref(), &changes).await;
     assert_eq!(destination.taken().await, [ids(&before), ids(&changes)].concat(), "and nothing came while it was away");
@@ -153,18 +175,19 @@ pub(super) async fn a_destination_that_is_away_is_told_apart_until_it_is_back(de
 
 pub(super) async fn a_delivery_can_be_cancelled_anywhere_and_made_again(destination: &mut impl Destination) {
     let sink = destination.sink();
-    let mut given = Vec::new();
+    let mut given = HashSet::new();
     for polls in 1.. {
         assert!(polls < 1000, "it never ends");
         let changes = changes(&format!("polls-{polls}"), 4);
-        let was_whole = poll_times(polls, sink.deliver(&changes)).await;
-        if let Some(result) = &was_whole {
-            result.as_ref().unwrap();
+        let whole = poll_times(polls, sink.deliver(&changes)).await;
+        if let Some(outcomes) = &whole {
+            assert!(outcomes.iter().all(Result::is_ok), "{outcomes:?}");
         }
-        sink.deliver(&changes).await.unwrap();
+        sink.give(&changes).await.unwrap();
         given.extend(ids(&changes));
-        assert_eq!(first_arrivals(&destination.taken().await), given, "cancelled after {polls} polls");
-        if was_whole.is_some() {
+        let taken = destination.taken().await.into_iter().collect::<HashSet<_>>();
+        assert_eq!(taken, given, "cancelled after {polls} polls");
+        if whole.is_some() {
             break;
         }
     }
@@ -174,13 +197,17 @@ pub(super) async fn deliveries_at_once_do_not_mix(destination: &mut impl Destina
     let batches = give_at_once(destination).await;
     let taken = destination.taken().await;
     assert_eq!(taken.len(), batches.iter().map(Vec::len).sum::<usize>(), "each once");
-    assert_each_is_in_order(&batches, &taken);
+    for batch in batches {
+        let of_this: Vec<_> = taken.iter().filter(|id| batch.contains(id)).cloned().collect();
+        assert_eq!(of_this, batch, "each in order");
+    }
 }
 
 pub(super) async fn a_failure_of_one_delivery_is_no_other_ones(destination: &mut impl Destination) {
     destination.fail_after(7).await;
     let batches = give_at_once(destination).await;
-    assert_each_is_in_order(&batches, &destination.taken().await);
+    let taken = destination.taken().await.into_iter().collect::<HashSet<_>>();
+    assert_eq!(taken, batches.concat().into_iter().collect());
 }
 
 /// Gives several batches at once, each to its end; what was in each.
@@ -196,24 +223,35 @@ async fn give_at_once(destination: &impl Destination) -> Vec<Vec<String>> {
     batches.iter().map(|batch| ids(batch)).collect()
 }
 
-fn assert_each_is_in_order(batches: &[Vec<String>], taken: &[String]) {
-    let arrivals = first_arrivals(taken);
-    for batch in batches {
-        let of_this: Vec<_> = arrivals.iter().filter(|id| batch.contains(id)).cloned().collect();
-        assert_eq!(&of_this, batch);
-    }
+/// Gives changes, none of which is accepted; why the first is not.
+pub(super) async fn first_failure(sink: &dyn Sink, changes: &[Delivery]) -> Failure {
+    let mut outcomes = sink.deliver(changes).await;
+    assert!(outcomes.iter().all(Result::is_err), "{outcomes:?}");
+    outcomes.swap_remove(0).expect_err("they all are")
 }
 
 /// Gives changes as a drain does: after a failure, those that were not accepted again.
 async fn go_on(sink: &dyn Sink, changes: &[Delivery]) {
-    let mut rest = changes;
+    let mut rest = changes.to_vec();
     for _ in 0..20 {
-        match sink.deliver(rest).await {
-            Ok(()) => return,
-            Err(Failure { accepted, .. }) => rest = &rest[accepted..],
+        rest = parted(&rest, &sink.deliver(&rest).await).1;
+        if rest.is_empty() {
+            return;
         }
     }
     panic!("it fails again and again");
+}
+
+/// Those that were accepted, and the others.
+fn parted(changes: &[Delivery], outcomes: &[Result<(), Failure>]) -> (Vec<Delivery>, Vec<Delivery>) {
+    let is_ok = |index: usize| outcomes.get(index).is_some_and(Result::is_ok);
+    let (accepted, rest): (Vec<_>, Vec<_>) = changes.iter().cloned().enumerate().partition(|(index, _)| is_ok(*index));
+    let without_index = |part: Vec<(usize, Delivery)>| part.into_iter().map(|(_, change)| change).collect();
+    (without_index(accepted), without_index(rest))
+}
+
+fn passes(failure: &Failure) -> bool {
+    matches!(failure.kind, FailureKind::TryAgain { .. } | FailureKind::Away { .. })
 }
 
 fn is_away(failure: &Failure) -> bool {

@@ -80,15 +80,17 @@ impl ForwardSink {
     /// know nothing but POST.
     pub(super) async fn reach(&self) -> Result<String, String> {
         let asked = self.client.head(self.target.url().clone()).send().await;
-        let response = asked.map_err(|error| self.unanswered(&error).1)?;
+        let response = asked.map_err(|error| self.unanswered(&error).cause)?;
         Ok(format!("{} answers: {} to a HEAD request", self.target.place(), response.status().as_u16()))
     }
 
-    async fn post(&self, change: &StatusChange) -> Result<(), (FailureKind, String)> {
+    async fn post(&self, change: &StatusChange) -> Result<(), Failure> {
         let id = change.facts.event_id();
         let body = match self.body {
-            Body::Event => serde_json::to_string(change)
-                .map_err(|error| (FailureKind::Refused, format!("the event cannot be written: {error}")))?,
+            Body::Event => serde_json::to_string(change).map_err(|error| Failure {
+                kind: FailureKind::Refused,
+                cause: format!("the event cannot be written: {error}"),
+            })?,
             Body::Callback => change.callback.get().to_owned(),
         };
         // The attempt's time and not the event's: a consumer refuses what is older than a few minutes.
@@ -119,11 +121,11 @@ impl ForwardSink {
         let excerpt = answer::excerpt(&body, &self.hidden);
         let excerpt = if excerpt.is_empty() { String::new() } else { format!(": {excerpt}") };
         let cause = format!("answered {}{}{excerpt}", status.as_u16(), answer::remark(status));
-        Err((answer::kind(status, after), cause))
+        Err(Failure { kind: answer::kind(status, after), cause })
     }
 
     /// What it means that there was no answer. Once a connection stands the request may have arrived, and its change be the cause.
-    fn unanswered(&self, error: &reqwest::Error) -> (FailureKind, String) {
+    fn unanswered(&self, error: &reqwest::Error) -> Failure {
         let is_away = error.is_connect() || error.is_builder();
         let kind = if is_away { FailureKind::Away { after: None } } else { FailureKind::TryAgain { after: None } };
         let place = self.target.place();
@@ -134,18 +136,23 @@ impl ForwardSink {
             }
             (None, why) => format!("no answer from {place}: {why}"),
         };
-        (kind, cause)
+        Failure { kind, cause }
     }
 }
 
 #[async_trait]
 impl Sink for ForwardSink {
     /// One request after another. May be called again while a call is under way.
-    async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
-        for (accepted, delivery) in changes.iter().enumerate() {
-            self.post(&delivery.change).await.map_err(|(kind, cause)| Failure { accepted, kind, cause })?;
+    async fn deliver(&self, changes: &[Delivery]) -> Vec<Result<(), Failure>> {
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for delivery in changes {
+            outcomes.push(self.post(&delivery.change).await);
+            let kind = outcomes.last().and_then(|outcome| outcome.as_ref().err()).map(|failure| failure.kind);
+            if matches!(kind, Some(FailureKind::Away { .. } | FailureKind::Gone)) {
+                break;
+            }
         }
-        Ok(())
+        outcomes
     }
 }
 

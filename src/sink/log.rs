@@ -51,6 +51,22 @@ impl LogSink {
         Ok(Self { name: name.to_owned(), phones, pretty, output: Output::stdout() })
     }
 
+    async fn write(&self, changes: &[Delivery]) -> Result<(), Failure> {
+        let mut lines = Vec::with_capacity(changes.len() * 512);
+        for delivery in changes {
+            self.write_line(&delivery.change, &mut lines)
+                .map_err(|error| away(format!("a line could not be made: {error}")))?;
+        }
+        // A pipe that nobody reads blocks; only the log sinks wait for it.
+        let output = self.output.clone();
+        let written = tokio::task::spawn_blocking(move || output.write(&lines));
+        match written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(away(format!("standard output: {error}"))),
+            Err(error) => Err(away(format!("writing was broken off: {error}"))),
+        }
+    }
+
     fn write_line(&self, change: &StatusChange, to: &mut Vec<u8>) -> serde_json::Result<()> {
         let facts = &change.facts;
         let phone = facts.phone.as_deref().map(|phone| self.phones.show(phone));
@@ -89,20 +105,9 @@ impl LogSink {
 
 #[async_trait]
 impl Sink for LogSink {
-    async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
-        let mut lines = Vec::with_capacity(changes.len() * 512);
-        for delivery in changes {
-            self.write_line(&delivery.change, &mut lines)
-                .map_err(|error| away(format!("a line could not be made: {error}")))?;
-        }
-        // A pipe that nobody reads blocks; only the log sinks wait for it.
-        let output = self.output.clone();
-        let written = tokio::task::spawn_blocking(move || output.write(&lines));
-        match written.await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(away(format!("standard output: {error}"))),
-            Err(error) => Err(away(format!("writing was broken off: {error}"))),
-        }
+    async fn deliver(&self, changes: &[Delivery]) -> Vec<Result<(), Failure>> {
+        // Lines are written as one: when that fails, nobody knows which of them are there.
+        vec![self.write(changes).await; changes.len()]
     }
 
     fn batch(&self) -> usize {
@@ -115,7 +120,7 @@ impl Sink for LogSink {
 }
 
 fn away(cause: String) -> Failure {
-    Failure { accepted: 0, kind: FailureKind::Away { after: None }, cause }
+    Failure { kind: FailureKind::Away { after: None }, cause }
 }
 
 /// The line, in the order people read it.

@@ -51,16 +51,18 @@ impl Destination {
 
 #[async_trait]
 impl Sink for Destination {
-    async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
-        for (accepted, delivery) in changes.iter().enumerate() {
+    async fn deliver(&self, changes: &[Delivery]) -> Vec<Result<(), Failure>> {
+        let script = self.script.lock().expect("nobody panics with it");
+        let give = |delivery: &Delivery| {
             let facts = &delivery.change.facts;
-            if let Some(kind) = (self.script.lock().expect("nobody panics with it"))(&facts.message_id) {
-                return Err(Failure { accepted, kind, cause: "as scripted".to_owned() });
+            if let Some(kind) = script(&facts.message_id) {
+                return Err(Failure { kind, cause: "as scripted".to_owned() });
             }
             let taken = (facts.event_id(), facts.message_id.clone());
             self.taken.lock().expect("nobody panics with it").push(taken);
-        }
-        Ok(())
+            Ok(())
+        };
+        changes.iter().map(give).collect()
     }
 
     // One at a time, so that the order in which they are taken is the order stored.

@@ -34,6 +34,8 @@ pub(super) struct Destination {
     script: Mutex<Script>,
     pub(super) seen: Mutex<Seen>,
     batch: usize,
+    /// Whether it gives nothing of a batch after one that failed.
+    gives_up: bool,
     let_go: CancellationToken,
 }
 
@@ -64,8 +66,17 @@ pub(super) struct Call {
 
 impl Destination {
     pub(super) fn new(batch: usize, script: impl Fn(&str, u32) -> Answer + Send + Sync + 'static) -> Arc<Self> {
+        Self::with(batch, true, script)
+    }
+
+    /// One that gives the rest of a batch, too, after one of it that failed, unless `gives_up`.
+    pub(super) fn with(
+        batch: usize,
+        gives_up: bool,
+        script: impl Fn(&str, u32) -> Answer + Send + Sync + 'static,
+    ) -> Arc<Self> {
         let (seen, let_go) = (Mutex::default(), CancellationToken::new());
-        Arc::new(Self { script: Mutex::new(Box::new(script)), seen, batch, let_go })
+        Arc::new(Self { script: Mutex::new(Box::new(script)), seen, batch, gives_up, let_go })
     }
 
     pub(super) fn now(&self, script: impl Fn(&str, u32) -> Answer + Send + Sync + 'static) {
@@ -110,10 +121,11 @@ impl Drop for UnderWay<'_> {
 
 #[async_trait]
 impl Sink for Arc<Destination> {
-    async fn deliver(&self, changes: &[Delivery]) -> Result<(), Failure> {
+    async fn deliver(&self, changes: &[Delivery]) -> Vec<Result<(), Failure>> {
         let _under_way = UnderWay::begin(&self.seen);
         self.seen.lock().unwrap().lanes.push(changes.len());
-        for (accepted, change) in changes.iter().enumerate() {
+        let mut outcomes = Vec::new();
+        for change in changes {
             tokio::task::yield_now().await;
             let message_id = change.change.facts.message_id.clone();
             let attempt = self.note(change);
@@ -142,11 +154,17 @@ impl Sink for Arc<Destination> {
                 Answer::Hang => std::future::pending().await,
             };
             if let Some(kind) = kind {
-                return Err(Failure { accepted, kind, cause: "as scripted".into() });
+                outcomes.push(Err(Failure { kind, cause: "as scripted".into() }));
+                // Some tell all that became of a batch, others only as far as they came.
+                if self.gives_up {
+                    break;
+                }
+                continue;
             }
             self.seen.lock().unwrap().accepted.push((message_id, change.seq));
+            outcomes.push(Ok(()));
         }
-        Ok(())
+        outcomes
     }
 
     fn batch(&self) -> usize {

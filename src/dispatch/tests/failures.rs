@@ -105,3 +105,39 @@ async fn the_log_is_read_on_when_a_slow_change_ends_behind_which_all_that_may_be
     assert_eq!(destination.accepted().len(), 2001);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_destination_took_beside_a_failure_is_not_given_again() {
+    let folder = folder();
+    let destination = Destination::with(100, false, |id, attempt| match id {
+        "refused-0" | "refused-1" => Answer::Refuse,
+        "again-0" if attempt == 1 => Answer::TryAgain,
+        _ => Answer::Accept,
+    });
+    let bench = Bench::start(folder.path(), &destination, DeliveryConfig { concurrency: Some(1), ..quick() });
+    let messages = [ids("a", 5), ids("refused", 2), ids("b", 5), ids("again", 1), ids("c", 5)].concat();
+    bench.accept_all(&messages, "SENT").await;
+    bench.drained().await;
+    let calls = destination.calls();
+    assert_eq!(calls.len(), messages.len() + 1, "only the one that could be tried again: {calls:?}");
+    let dead = bench.dead().await;
+    assert_eq!(dead, [(6, "refused".to_owned()), (7, "refused".to_owned())]);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_sink_is_never_given_two_changes_of_one_message_at_once() {
+    let folder = folder();
+    let destination = Destination::new(100, |_, _| Answer::Accept);
+    let bench = Bench::start(folder.path(), &destination, DeliveryConfig { concurrency: Some(1), ..quick() });
+    bench.tell(Command::Pause).await;
+    let messages = ids("m", 3);
+    for status in ["SENT", "RECEIVED", "READ", "PLAYED"] {
+        bench.accept_all(&messages, status).await;
+    }
+    bench.tell(Command::Resume).await;
+    bench.drained().await;
+    assert_eq!(destination.seen.lock().unwrap().lanes, [3; 4]);
+    assert_eq!(destination.accepted(), (1..=12).collect::<Vec<_>>());
+    bench.stop().await;
+}

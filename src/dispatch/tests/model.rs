@@ -25,12 +25,13 @@ proptest! {
         messages in prop::collection::vec(0..6u8, 1..60),
         crashes in prop::collection::vec(0..60usize, 0..4),
         batch in prop::sample::select(vec![1usize, 7, 100]),
+        gives_up in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let folder = folder();
             let turn = std::sync::atomic::AtomicUsize::new(0);
-            let destination = Destination::new(batch, move |_, _| {
+            let destination = Destination::with(batch, gives_up, move |_, _| {
                 let turn = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 // After its script it accepts everything.
                 answers.get(turn).copied().unwrap_or(Answer::Accept)

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::sink::conformance;
+use crate::sink::conformance::Give as _;
 
 /// Takes what is written to it in small pieces, as far as it is told to.
 #[derive(Clone, Default)]
@@ -89,8 +90,8 @@ impl conformance::Destination for JsonLines {
         self.pipe.0.lock().unwrap().lines_left = Some(changes);
     }
 
-    async fn refuse_after(&mut self, _: usize) -> bool {
-        false
+    fn refused_after(&mut self, _: usize) -> Option<Delivery> {
+        None
     }
 
     async fn go_away(&mut self) {
@@ -112,10 +113,10 @@ async fn a_line_that_a_failure_tore_is_ended_before_the_next_one_also_by_another
         let (one, other) = (sink(output.clone(), true), sink(output, true));
         pipe.0.lock().unwrap().lines_left = Some(before);
         let changes = ["a", "b", "c"].map(conformance::delivery);
-        let failure = one.deliver(&changes).await.unwrap_err();
-        assert_eq!((failure.accepted, failure.kind), (0, FailureKind::Away { after: None }));
-        other.deliver(&changes).await.unwrap();
-        one.deliver(&changes).await.unwrap();
+        let failure = one.give(&changes).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Away { after: None });
+        other.give(&changes).await.unwrap();
+        one.give(&changes).await.unwrap();
         let text = pipe.text();
         let whole = text.lines().filter(|line| line.ends_with("sink=audit")).count();
         assert_eq!((whole, text.lines().count()), (before + 6, before + torn + 6), "{text}");

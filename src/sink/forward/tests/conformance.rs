@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use super::destination::{Act, Destination};
-use crate::sink::{Sink, conformance};
+use crate::sink::{Delivery, Sink, conformance};
 
 #[async_trait]
 impl conformance::Destination for Destination {
@@ -25,9 +25,9 @@ impl conformance::Destination for Destination {
         self.take_then(changes, 500);
     }
 
-    async fn refuse_after(&mut self, changes: usize) -> bool {
+    fn refused_after(&mut self, changes: usize) -> Option<Delivery> {
         self.take_then(changes, 422);
-        true
+        Some(conformance::delivery("refused"))
     }
 
     async fn go_away(&mut self) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 use super::destination::{Act, CANARIES, Destination, KEY, config, delivery, failure_of, sink};
+use crate::sink::conformance::Give as _;
 use crate::sink::forward::ForwardSink;
 use crate::sink::{FailureKind, Sink as _};
 
@@ -28,7 +29,7 @@ async fn any_2xx_is_accepted_whatever_its_body() {
         let destination = Destination::new([act.clone()]).await;
         destination
             .sink("timeout = \"1s\"")
-            .deliver(&[delivery("m")])
+            .give(&[delivery("m")])
             .await
             .unwrap_or_else(|error| panic!("{act:?}: {error:?}"));
         assert_eq!(destination.requests().len(), 1);
@@ -100,13 +101,13 @@ async fn a_destination_that_cannot_be_connected_to_is_away() {
     let address = listener.local_addr().unwrap();
     // It accepts connections, and says nothing in the TLS handshake.
     let slow = sink(&format!("url = \"https://{address}/canary-path\"\nconnect_timeout = \"100ms\""));
-    let failure = slow.deliver(&[delivery("m")]).await.unwrap_err();
+    let failure = slow.give(&[delivery("m")]).await.unwrap_err();
     assert_eq!(
         (failure.kind, failure.cause),
         (AWAY, format!("no answer from {address}: no connection came about in time"))
     );
     drop(listener);
-    let failure = sink(&format!("url = \"http://{address}/canary-path\"")).deliver(&[delivery("m")]).await.unwrap_err();
+    let failure = sink(&format!("url = \"http://{address}/canary-path\"")).give(&[delivery("m")]).await.unwrap_err();
     assert_eq!(failure.kind, AWAY);
     assert_eq!(failure.cause, format!("no answer from {address}: the connection was refused: nothing listens there"));
 }
@@ -132,7 +133,7 @@ async fn a_name_that_leads_to_a_refused_address_is_not_connected_to() {
     let config = config(&format!("url = \"http://crm.example.com:{}/\"", destination.address.port())).unwrap();
     let deliver = async |addresses: &[&str]| {
         let addresses = addresses.iter().map(|address| SocketAddr::new(address.parse().unwrap(), 0)).collect();
-        ForwardSink::with_resolver(&config, Fixed(addresses)).unwrap().deliver(&[delivery("m")]).await
+        ForwardSink::with_resolver(&config, Fixed(addresses)).unwrap().give(&[delivery("m")]).await
     };
     for refused in [&["169.254.169.254"][..], &["fe80::1", "::ffff:169.254.169.254"]] {
         let failure = deliver(refused).await.unwrap_err();
@@ -148,12 +149,14 @@ async fn a_name_that_leads_to_a_refused_address_is_not_connected_to() {
 }
 
 #[tokio::test]
-async fn what_was_accepted_before_a_failure_is_told() {
-    let script = [Act::answer(200, ""), Act::answer(200, ""), Act::answer(400, "no")];
-    let destination = Destination::new(script).await;
+async fn nothing_more_is_given_to_a_destination_that_is_away() {
+    let away = Act::with_headers(503, "retry-after: 1\r\n", "");
+    let destination = Destination::new([Act::answer(200, ""), Act::answer(400, "no"), away]).await;
     let changes: Vec<_> = ["a", "b", "c", "d", "e"].into_iter().map(delivery).collect();
-    let failure = destination.sink("").deliver(&changes).await.unwrap_err();
-    assert_eq!((failure.accepted, failure.kind), (2, FailureKind::Refused));
+    let outcomes = destination.sink("").deliver(&changes).await;
+    let kinds: Vec<_> = outcomes.into_iter().map(|outcome| outcome.map_err(|failure| failure.kind)).collect();
+    let after = Some(Duration::from_secs(1));
+    assert_eq!(kinds, [Ok(()), Err(FailureKind::Refused), Err(FailureKind::Away { after })]);
     assert_eq!(destination.message_ids(), ["a", "b", "c"]);
 }
 
@@ -164,11 +167,11 @@ async fn a_delivery_that_was_cancelled_can_be_made_again() {
     let changes = [delivery("a"), delivery("b")];
     for attempt in 1..=2 {
         tokio::select! {
-            _ = sink.deliver(&changes) => panic!("it hangs"),
+            _ = sink.give(&changes) => panic!("it hangs"),
             () = destination.wait_for_requests(attempt) => {}
         }
     }
-    sink.deliver(&changes).await.unwrap();
+    sink.give(&changes).await.unwrap();
     assert_eq!(destination.message_ids(), ["a", "a", "a", "b"]);
 }
 
@@ -177,12 +180,12 @@ async fn several_deliveries_can_be_under_way_at_once() {
     let mut destination = Destination::new([Act::Hang]).await;
     let sink = destination.sink("");
     let first = [delivery("a")];
-    let mut hanging = std::pin::pin!(sink.deliver(&first));
+    let mut hanging = std::pin::pin!(sink.give(&first));
     tokio::select! {
         _ = &mut hanging => panic!("it hangs"),
         () = destination.wait_for_requests(1) => {}
     }
-    sink.deliver(&[delivery("b")]).await.unwrap();
+    sink.give(&[delivery("b")]).await.unwrap();
     assert_eq!(destination.message_ids(), ["a", "b"]);
 }
 

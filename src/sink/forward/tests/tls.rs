@@ -17,7 +17,8 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::destination::{CANARIES, KEY, delivery, sink};
-use crate::sink::{FailureKind, Sink as _};
+use crate::sink::FailureKind;
+use crate::sink::conformance::Give as _;
 
 /// An authority, and its certificate as PEM.
 struct Authority {
@@ -108,7 +109,7 @@ async fn http_2_is_spoken_where_it_is_offered_and_http_1_1_elsewhere() {
         let (address, seen) = serve(authority.server("localhost", protocols)).await;
         let changes = [delivery("a"), delivery("b")];
         sink(&format!("url = \"https://localhost:{}/\"\nca_file = \"{}\"", address.port(), ca_file.path().display()))
-            .deliver(&changes)
+            .give(&changes)
             .await
             .unwrap();
         let expected = changes.map(|delivery| (version, serde_json::to_string(&delivery.change).unwrap()));
@@ -130,7 +131,7 @@ async fn a_certificate_of_another_authority_or_for_another_host_means_away() {
             address.port(),
             ca_file.path().display()
         ))
-        .deliver(&[delivery("a")])
+        .give(&[delivery("a")])
         .await
         .unwrap_err();
         assert_eq!(failure.kind, FailureKind::Away { after: None });
@@ -170,7 +171,7 @@ async fn nothing_secret_is_logged_over_http_2_at_the_lowest_level() {
         address.port(),
         ca_file.path().display()
     ))
-    .deliver(&[delivery("a")])
+    .give(&[delivery("a")])
     .await
     .unwrap();
     assert_eq!(seen.lock().unwrap().len(), 1);
