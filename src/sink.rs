@@ -1,10 +1,14 @@
 //! What a sink is, and which there are: the one place to add another.
 
+mod body;
+mod cloudevents;
 #[cfg(test)]
 mod conformance;
 mod filter;
 pub mod forward;
 pub mod log;
+pub mod queue;
+mod tls;
 
 use std::fmt;
 use std::path::Path;
@@ -17,6 +21,7 @@ use crate::config::{self, units};
 use crate::store::Start;
 
 pub use crate::store::Entry as Delivery;
+pub use body::Body;
 pub use filter::Filter;
 
 /// A destination of status changes.
@@ -74,6 +79,23 @@ pub struct Failure {
     pub kind: FailureKind,
     /// What happened, as a fragment that fits "cannot deliver: …". It has no secret and no phone number in it.
     pub cause: String,
+}
+
+impl Failure {
+    /// The destination will never accept this change.
+    pub fn refused(cause: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Refused, cause: cause.into() }
+    }
+
+    /// This change failed, others may not.
+    pub fn try_again(cause: impl Into<String>) -> Self {
+        Self { kind: FailureKind::TryAgain { after: None }, cause: cause.into() }
+    }
+
+    /// The destination as a whole can't be reached or takes nothing now.
+    pub fn away(cause: impl Into<String>) -> Self {
+        Self { kind: FailureKind::Away { after: None }, cause: cause.into() }
+    }
 }
 
 /// What a failure means for the change that was not taken.
@@ -141,6 +163,8 @@ pub struct Config {
     pub log: Option<log::Config>,
     /// An HTTP request for each change.
     pub forward: Option<forward::Config>,
+    /// A message at a broker for each change.
+    pub queue: Option<queue::Config>,
     /// Which changes the sink is given.
     pub filter: Filter,
     /// How it is given them.
@@ -212,6 +236,7 @@ impl Default for Backoff {
 enum Kind<'a> {
     Log(&'a log::Config),
     Forward(&'a forward::Config),
+    Queue(&'a queue::Config),
 }
 
 impl Config {
@@ -220,8 +245,10 @@ impl Config {
     /// # Errors
     /// A sentence for the one who wrote the configuration.
     pub(crate) fn validate(&self) -> Result<(), String> {
-        if let Kind::Forward(forward) = self.one_kind()? {
-            forward.validate()?;
+        match self.one_kind()? {
+            Kind::Log(_) => {}
+            Kind::Forward(forward) => forward.validate()?,
+            Kind::Queue(queue) => queue.validate()?,
         }
         if self.delivery.backoff.min > self.delivery.backoff.max {
             return Err("delivery.backoff: min is longer than max".into());
@@ -230,10 +257,13 @@ impl Config {
     }
 
     fn one_kind(&self) -> Result<Kind<'_>, String> {
-        match (&self.log, &self.forward) {
-            (Some(log), None) => Ok(Kind::Log(log)),
-            (None, Some(forward)) => Ok(Kind::Forward(forward)),
-            (None, None) => Err("has no kind; add a table such as [sinks.NAME.log] or [sinks.NAME.forward]".into()),
+        match (&self.log, &self.forward, &self.queue) {
+            (Some(log), None, None) => Ok(Kind::Log(log)),
+            (None, Some(forward), None) => Ok(Kind::Forward(forward)),
+            (None, None, Some(queue)) => Ok(Kind::Queue(queue)),
+            (None, None, None) => {
+                Err("has no kind; add a table such as [sinks.NAME.log] or [sinks.NAME.forward]".into())
+            }
             _ => Err("has several kinds; keep one, and give the others a name of their own".into()),
         }
     }
@@ -243,6 +273,7 @@ impl Config {
         match self.one_kind() {
             Ok(Kind::Log(_)) => "log",
             Ok(Kind::Forward(_)) => "forward",
+            Ok(Kind::Queue(queue)) => queue.kind(),
             // Only what a program of one's own adds isn't configured by kind.
             Err(_) => "own",
         }
@@ -256,6 +287,7 @@ impl Config {
         match self.one_kind().map_err(anyhow::Error::msg)? {
             Kind::Log(log) => Ok(log.describe()),
             Kind::Forward(forward) => Ok(forward::ForwardSink::new(forward)?.describe()),
+            Kind::Queue(queue) => Ok(queue.build()?.describe()),
         }
     }
 
@@ -267,6 +299,7 @@ impl Config {
         match self.one_kind().map_err(anyhow::Error::msg)? {
             Kind::Log(_) => Ok("standard output, always there".into()),
             Kind::Forward(forward) => forward::ForwardSink::new(forward)?.reach().await.map_err(anyhow::Error::msg),
+            Kind::Queue(queue) => queue.build()?.reach().await.map_err(anyhow::Error::msg),
         }
     }
 }
@@ -279,11 +312,10 @@ pub(crate) fn default_sinks() -> std::collections::BTreeMap<Name, Config> {
 
 /// Builds the sink that a configuration describes. `folder` is the store's, where keys that were made are kept.
 pub(crate) fn build(name: &Name, config: &Config, folder: &Path, pretty: bool) -> anyhow::Result<Box<dyn Sink>> {
-    match config.one_kind().map_err(|error| anyhow::anyhow!("the sink {name} {error}"))? {
-        Kind::Log(log) => Ok(Box::new(log::LogSink::new(name.as_str(), log, folder, pretty)?)),
-        Kind::Forward(forward) => {
-            let wrong = |error| config::Error::new(format!("sinks.{name}"), format!("{error:#}"));
-            Ok(Box::new(forward::ForwardSink::new(forward).map_err(wrong)?))
-        }
-    }
+    let wrong = |error| config::Error::new(format!("sinks.{name}"), format!("{error:#}"));
+    Ok(match config.one_kind().map_err(|error| anyhow::anyhow!("the sink {name} {error}"))? {
+        Kind::Log(log) => Box::new(log::LogSink::new(name.as_str(), log, folder, pretty)?),
+        Kind::Forward(forward) => Box::new(forward::ForwardSink::new(forward).map_err(wrong)?),
+        Kind::Queue(queue) => queue.build().map_err(wrong)?,
+    })
 }

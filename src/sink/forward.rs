@@ -3,7 +3,6 @@
 mod address;
 mod answer;
 mod client;
-mod cloudevents;
 mod config;
 mod signing;
 
@@ -15,12 +14,13 @@ use reqwest::dns::Resolve;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Response};
 
-use super::{Delivery, Failure, FailureKind, Sink};
+use super::body::Body;
+use super::{Delivery, Failure, FailureKind, Sink, cloudevents};
 use crate::network::NoAnswer;
 use crate::secret::Hidden;
 use crate::status::StatusChange;
 
-pub use config::{Body, Config, Headers, Target};
+pub use config::{Config, Headers, Target};
 pub use signing::SigningKey;
 
 /// How much of an answer's body is read: enough to use the connection again after any sensible answer.
@@ -61,10 +61,7 @@ impl ForwardSink {
 
     /// Where it posts to and what, for people.
     pub(super) fn describe(&self) -> String {
-        let body = match self.body {
-            Body::Event => "events",
-            Body::Callback => "callbacks",
-        };
+        let body = self.body.plural();
         let signed = match self.keys.len() {
             0 => "not signed".to_owned(),
             1 => "signed".to_owned(),
@@ -86,13 +83,7 @@ impl ForwardSink {
 
     async fn post(&self, change: &StatusChange) -> Result<(), Failure> {
         let id = change.facts.event_id();
-        let body = match self.body {
-            Body::Event => serde_json::to_string(change).map_err(|error| Failure {
-                kind: FailureKind::Refused,
-                cause: format!("the event cannot be written: {error}"),
-            })?,
-            Body::Callback => change.callback.get().to_owned(),
-        };
+        let body = self.body.of(change)?;
         // The attempt's time and not the event's: a consumer refuses what is older than a few minutes.
         let at_s = Timestamp::now().as_second();
         let mut request = self

@@ -13,6 +13,7 @@ use super::address;
 use super::signing::SigningKey;
 use crate::config::units;
 use crate::secret::Secret;
+use crate::sink::body::Body;
 
 /// How long connecting may take, unless `timeout` is shorter than twice that.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -62,17 +63,6 @@ pub struct Config {
     pub connect_timeout: Option<Duration>,
     /// Certificate authorities (PEM) that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
-}
-
-/// What a request's body is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Body {
-    /// The status change as an event.
-    #[default]
-    Event,
-    /// The callback as it came, its ids cut to the one message.
-    Callback,
 }
 
 impl Default for Config {
