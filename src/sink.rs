@@ -3,6 +3,9 @@
 mod body;
 mod cloudevents;
 #[cfg(test)]
+#[path = "../tests/it/broker.rs"]
+mod broker;
+#[cfg(test)]
 mod conformance;
 mod filter;
 pub mod forward;

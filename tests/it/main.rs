@@ -1,5 +1,6 @@
 //! Promises, tried from outside on the real binary.
 
+mod broker;
 mod fake_plugchat;
 mod inside;
 mod support;
@@ -7,6 +8,7 @@ mod support;
 mod admin;
 mod answers;
 mod bounds;
+mod brokers;
 mod canary;
 mod commands;
 mod configuration;
