@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test lint fmt
+.PHONY: help run test bench lint fmt
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/plugchat-receiver
 
@@ -16,6 +16,10 @@ run: ## Build the release and serve; ARGS="..." are passed on
 test: ## Run all tests, after installing what they need
 	scripts/deps test
 	cargo test --locked
+
+bench: ## Measure what receiving and each sink cost on this machine; BENCH=receive or sinks for one of them
+	scripts/deps test
+	cargo bench --locked --bench load -- $(BENCH)
 
 lint: ## Check formatting, code, documentation and dependencies
 	scripts/deps build

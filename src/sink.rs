@@ -1,10 +1,10 @@
 //! What a sink is, and which there are: the one place to add another.
 
 mod body;
-mod cloudevents;
 #[cfg(test)]
 #[path = "../tests/it/broker.rs"]
 mod broker;
+mod cloudevents;
 #[cfg(test)]
 mod conformance;
 mod filter;
