@@ -19,8 +19,12 @@ pub(crate) mod nats;
 mod process;
 #[path = "broker/proxy.rs"]
 pub(crate) mod proxy;
+#[path = "broker/rabbitmq.rs"]
+pub(crate) mod rabbitmq;
 #[path = "broker/redis.rs"]
 pub(crate) mod redis;
+#[path = "broker/tls.rs"]
+pub(crate) mod tls;
 
 /// How long a server may take to start. No test waits this long unless it fails.
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -37,6 +41,7 @@ pub(crate) struct Server {
     child: Option<Child>,
     port: u16,
     folder: TempDir,
+    companion: Option<Box<Self>>,
 }
 
 impl Server {
@@ -45,7 +50,8 @@ impl Server {
         for _ in 0..5 {
             let folder = process::folder();
             let port = free_port();
-            let mut server = Self { command: prepare(folder.path(), port), ready, child: None, port, folder };
+            let mut server =
+                Self { command: prepare(folder.path(), port), ready, child: None, port, folder, companion: None };
             server.run();
             if server.has_started() {
                 return server;
@@ -76,6 +82,11 @@ impl Server {
     /// Its process id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.as_ref().expect("it runs").id()
+    }
+
+    /// What it needs until it has ended: RabbitMQ the registry of Erlang's nodes.
+    pub(crate) fn companion(&self) -> Option<&Self> {
+        self.companion.as_deref()
     }
 
     /// Kills it with SIGKILL.

@@ -1,31 +1,79 @@
-//! What the tests of queue sinks rely on: real brokers, and a way to them that can be broken.
+//! What the tests of queue sinks rely on: real brokers.
 
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
-use crate::broker::proxy::Proxy;
-use crate::broker::{Server, nats, redis};
-use crate::support::{connect, read_to_close, wait_until, write};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
-/// What each message to Redis is here.
-const MESSAGE: &str = "RPUSH list marker\r\n";
+use crate::broker::tls::Certificates;
+use crate::broker::{Server, nats, rabbitmq, redis};
+use crate::support::{PATIENCE, connect, wait_until, write};
+
+/// What a client of RabbitMQ says first.
+const AMQP: &[u8] = b"AMQP\x00\x00\x09\x01";
 
 #[test]
-fn nats_answers_as_soon_as_it_has_started() {
-    let server = nats::start();
-    let mut greeting = String::new();
-    BufReader::new(connect(server.address())).read_line(&mut greeting).unwrap();
-    assert!(greeting.starts_with("INFO {") && greeting.contains(r#""jetstream":true"#), "{greeting}");
+fn every_broker_answers_as_soon_as_it_has_started() {
+    assert_eq!(exchange(connect(nats::start().address()), b"", 6).unwrap(), b"INFO {");
+    assert_eq!(exchange(connect(redis::start().address()), b"PING\r\n", 7).unwrap(), b"+PONG\r\n");
+    assert!(is_connection_start(&exchange(connect(rabbitmq::shared().address()), AMQP, 11).unwrap()));
+}
+
+#[test]
+fn nats_has_jetstream() {
+    let info = line(&mut connect(nats::start().address()));
+    assert!(info.contains(r#""jetstream":true"#), "{info}");
+}
+
+#[test]
+fn every_test_can_have_a_virtual_host_and_users_of_its_own_on_the_shared_rabbitmq() {
+    let server = rabbitmq::shared();
+    let (one, another) = (rabbitmq::virtual_host(server), rabbitmq::virtual_host(server));
+    assert_ne!(one, another);
+    let user = format!("user-of-{one}");
+    rabbitmq::ctl(server, &["add_user", &user, "password"]);
+    rabbitmq::ctl(server, &["set_permissions", "--vhost", &one, &user, "", ".*", ""]);
+    let permissions = rabbitmq::ctl(server, &["list_permissions", "--vhost", &one, "--no-table-headers"]);
+    assert!(
+        permissions.contains("guest\t.*\t.*\t.*") && permissions.contains(&format!("{user}\t\t.*\t")),
+        "{permissions}"
+    );
+}
+
+#[test]
+fn every_broker_wants_a_certificate_from_its_clients_if_told() {
+    let certificates = Certificates::new();
+    let nats = nats::start_with(&nats::tls(&certificates, true));
+    let redis = redis::start_with(&redis::tls(&certificates, true));
+    let rabbitmq = rabbitmq::start_with(&rabbitmq::tls(&certificates, true));
+    let try_all = |with_certificate| {
+        let tls = |server: &Server, in_clear: fn(&mut TcpStream)| {
+            let mut stream = connect(server.address());
+            in_clear(&mut stream);
+            over_tls(stream, &certificates, with_certificate)
+        };
+        [
+            exchange(tls(&nats, |stream| assert!(line(stream).starts_with("INFO {"))), b"CONNECT {}\r\nPING\r\n", 5),
+            exchange(tls(&redis, |_| {}), b"PING\r\n", 7),
+            exchange(tls(&rabbitmq, |_| {}), AMQP, 11),
+        ]
+    };
+    assert!(try_all(false).iter().all(Result::is_err));
+    let [nats, redis, rabbitmq] = try_all(true).map(Result::unwrap);
+    assert_eq!((nats.as_slice(), redis.as_slice()), (b"+OK\r\n".as_slice(), b"+PONG\r\n".as_slice()));
+    assert!(is_connection_start(&rabbitmq));
 }
 
 #[test]
 fn a_broker_has_the_configuration_that_its_test_gave_it() {
     let server = nats::start_with("max_payload: 4321");
-    let mut greeting = String::new();
-    BufReader::new(connect(server.address())).read_line(&mut greeting).unwrap();
-    assert!(greeting.contains(r#""max_payload":4321"#), "{greeting}");
+    let info = line(&mut connect(server.address()));
+    assert!(info.contains(r#""max_payload":4321"#), "{info}");
 
     let mut server = redis::start_with("requirepass one");
     assert!(ask(server.address(), "PING").starts_with("-NOAUTH"));
@@ -50,11 +98,13 @@ fn what_redis_has_answered_survives_a_kill_and_a_new_start() {
 
 #[test]
 fn nothing_is_left_of_a_server_that_was_dropped() {
-    for server in [nats::start(), redis::start()] {
-        let (process, folder) = (process(&server), server.folder().to_owned());
-        assert!(process.exists() && folder.exists());
+    for server in [nats::start(), redis::start(), rabbitmq::start()] {
+        let (traces, folder) = (traces(&server), server.folder().to_owned());
+        assert!(traces.iter().all(|path| path.exists()) && !processes_in(&folder).is_empty());
         drop(server);
-        assert!(!process.exists() && !folder.exists());
+        assert!(traces.iter().all(|path| !path.exists()));
+        // What it started itself notices that it is gone.
+        wait_until("its own children are gone", || processes_in(&folder).is_empty());
     }
 }
 
@@ -64,97 +114,89 @@ fn no_server_outlives_the_tests_that_are_killed() {
     tests.args(["--exact", "brokers::servers_for_tests_that_are_killed", "--ignored", "--nocapture"]);
     let mut tests = tests.stdout(Stdio::piped()).spawn().unwrap();
     let lines = BufReader::new(tests.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let left: Vec<PathBuf> = lines
-        .filter_map(|line| Some(line.split_once("left: ")?.1.into()))
+    let traces: Vec<PathBuf> = lines
+        .filter_map(|line| Some(line.split_once("trace: ")?.1.into()))
         .take_while(|path: &PathBuf| path != Path::new("all"))
         .collect();
-    assert!(left.len() == 4 && left.iter().all(|path| path.exists()), "{left:?}");
+    assert!(traces.len() == 8 && traces.iter().all(|path| path.exists()), "{traces:?}");
     tests.kill().unwrap();
     tests.wait().unwrap();
-    wait_until("its servers and their folders are gone", || left.iter().all(|path| !path.exists()));
+    wait_until("its servers and their folders are gone", || traces.iter().all(|path| !path.exists()));
 }
 
 #[test]
 #[ignore = "another test starts this one, to kill it"]
 fn servers_for_tests_that_are_killed() {
-    let servers = [nats::start(), redis::start()];
-    for server in &servers {
-        println!("left: {}\nleft: {}", process(server).display(), server.folder().display());
+    let servers = [&nats::start(), &redis::start(), rabbitmq::shared()];
+    for trace in servers.into_iter().flat_map(traces) {
+        println!("trace: {}", trace.display());
     }
-    println!("left: all");
-    std::thread::park();
+    println!("trace: all");
+    std::thread::sleep(PATIENCE);
 }
 
-#[test]
-fn a_proxy_cuts_the_connections_once_before_the_message_that_it_is_told() {
-    let server = redis::start();
-    let proxy = Proxy::start(server.address(), "marker");
-    for (let_through, in_all) in [(0, 0), (1, 1), (3, 4)] {
-        proxy.cut_after(let_through);
-        let (mut idle, mut busy) = (connect(proxy.address()), connect(proxy.address()));
-        write(&mut busy, MESSAGE.repeat(5).as_bytes());
-        // It is closed, or reset because there was more to read.
-        let mut rest = Vec::new();
-        let _ = busy.read_to_end(&mut rest);
-        assert_eq!(read_to_close(&mut idle), "", "all connections are cut");
-        wait_until("what it let through is there", || ask(server.address(), "LLEN list") == format!(":{in_all}"));
-    }
-    assert_eq!(ask(proxy.address(), MESSAGE.trim_end()), ":5", "connections after that work");
+/// What can be seen of a server and its companion: processes and folders.
+fn traces(server: &Server) -> Vec<PathBuf> {
+    std::iter::successors(Some(server), |server| server.companion())
+        .flat_map(|server| [PathBuf::from(format!("/proc/{}", server.pid())), server.folder().to_owned()])
+        .collect()
 }
 
-#[test]
-fn a_proxy_that_refuses_does_not_listen_until_it_accepts_again() {
-    let server = redis::start();
-    let proxy = Proxy::start(server.address(), "marker");
-    for _ in 0..3 {
-        let mut open = connect(proxy.address());
-        write(&mut open, b"PING\r\n");
-        assert_eq!(line(&mut open), "+PONG");
-        proxy.refuse();
-        assert_eq!(read_to_close(&mut open), "");
-        let error = TcpStream::connect(proxy.address()).unwrap_err();
-        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
-        proxy.accept();
-        assert_eq!(ask(proxy.address(), "PING"), "+PONG");
-    }
+/// The processes that work in a folder.
+fn processes_in(folder: &Path) -> Vec<PathBuf> {
+    let processes =
+        std::fs::read_dir("/proc").expect("Linux has it").map(|entry| entry.expect("it can be read").path());
+    // One may end while it is looked at, and others are not ours to look at.
+    processes
+        .filter(|process| std::fs::read_link(process.join("cwd")).is_ok_and(|cwd| cwd.starts_with(folder)))
+        .collect()
 }
 
-#[test]
-fn a_proxy_that_stalls_keeps_connections_and_forwards_later_what_came() {
-    let server = redis::start();
-    let proxy = Proxy::start(server.address(), "marker");
-    let mut open = connect(proxy.address());
-    write(&mut open, b"PING\r\n");
-    assert_eq!(line(&mut open), "+PONG");
-    proxy.stall();
-    write(&mut open, MESSAGE.as_bytes());
-    let mut new = connect(proxy.address());
-    write(&mut new, MESSAGE.as_bytes());
-    assert_eq!(ask(server.address(), "LLEN list"), ":0");
-    proxy.go_on();
-    let mut lengths = [line(&mut open), line(&mut new)];
-    lengths.sort();
-    assert_eq!(lengths, [":1", ":2"]);
+/// So many bytes of what is answered to `hello`.
+fn exchange(mut stream: impl Read + Write, hello: &[u8], length: usize) -> std::io::Result<Vec<u8>> {
+    stream.write_all(hello)?;
+    let mut answer = vec![0; length];
+    stream.read_exact(&mut answer)?;
+    Ok(answer)
 }
 
-#[test]
-fn a_proxy_closes_what_its_broker_closes_after_its_last_words() {
-    let server = nats::start_with("authorization { token: one }");
-    let proxy = Proxy::start(server.address(), "marker");
-    let mut client = connect(proxy.address());
-    write(&mut client, b"CONNECT {\"auth_token\":\"another\"}\r\nPING\r\n");
-    assert!(read_to_close(&mut client).ends_with("-ERR 'Authorization Violation'\r\n"));
+/// Whether it begins with what RabbitMQ says first: a frame with a method, on channel 0, of some size, and class and method 10.
+fn is_connection_start(answer: &[u8]) -> bool {
+    answer.starts_with(&[1, 0, 0]) && answer[7..].starts_with(&[0, 10, 0, 10])
+}
+
+/// TLS with a server, and with the client's certificate or without.
+fn over_tls(
+    stream: TcpStream,
+    certificates: &Certificates,
+    with_certificate: bool,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let certificate = |file| CertificateDer::from_pem_file(certificates.path(file)).expect("it is one");
+    let mut authorities = RootCertStore::empty();
+    authorities.add(certificate("ca.pem")).expect("it is one");
+    let config = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("the provider has them")
+        .with_root_certificates(authorities);
+    let config = if with_certificate {
+        let key = PrivateKeyDer::from_pem_file(certificates.path("client.key")).expect("it is one");
+        config.with_client_auth_cert(vec![certificate("client.pem")], key).expect("they are a pair")
+    } else {
+        config.with_no_client_auth()
+    };
+    let name = "localhost".try_into().expect("it is a name");
+    StreamOwned::new(ClientConnection::new(Arc::new(config), name).expect("the configuration is complete"), stream)
 }
 
 /// The answer to a command, on a connection of its own.
-fn ask(redis: SocketAddr, command: &str) -> String {
+pub(crate) fn ask(redis: SocketAddr, command: &str) -> String {
     let mut stream = connect(redis);
     write(&mut stream, format!("{command}\r\n").as_bytes());
     line(&mut stream)
 }
 
 /// The next line, and nothing after it.
-fn line(stream: &mut TcpStream) -> String {
+pub(crate) fn line(stream: &mut TcpStream) -> String {
     let mut line = Vec::new();
     while !line.ends_with(b"\r\n") {
         let mut byte = [0];
@@ -162,9 +204,4 @@ fn line(stream: &mut TcpStream) -> String {
         line.push(byte[0]);
     }
     String::from_utf8(line).expect("answers are ASCII").trim_end().to_owned()
-}
-
-/// Where its process is seen.
-fn process(server: &Server) -> PathBuf {
-    PathBuf::from(format!("/proc/{}", server.pid()))
 }

@@ -8,6 +8,7 @@ mod support;
 mod admin;
 mod answers;
 mod bounds;
+mod broker_proxy;
 mod brokers;
 mod canary;
 mod commands;

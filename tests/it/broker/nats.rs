@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::tls::Certificates;
 use super::{Server, process};
 
 /// A server that everybody may use.
@@ -22,6 +23,12 @@ pub(crate) fn start_with(lines: &str) -> Server {
 /// Gives a server other further lines, from its next start on.
 pub(crate) fn reconfigure(server: &Server, lines: &str) {
     configure(server.folder(), server.port, lines);
+}
+
+/// Lines that make a server want TLS; if `mutual`, with a certificate from its clients, too.
+pub(crate) fn tls(certificates: &Certificates, mutual: bool) -> String {
+    let [authority, certificate, key] = certificates.server();
+    format!("tls {{ ca_file: \"{authority}\", cert_file: \"{certificate}\", key_file: \"{key}\", verify: {mutual} }}\n")
 }
 
 fn configure(folder: &Path, port: u16, lines: &str) {

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::tls::Certificates;
 use super::{Server, process};
 
 /// A server that everybody may use.
@@ -22,6 +23,16 @@ pub(crate) fn start_with(lines: &str) -> Server {
 /// Gives a server other further lines, from its next start on.
 pub(crate) fn reconfigure(server: &Server, lines: &str) {
     configure(server.folder(), server.port, lines);
+}
+
+/// Lines that make a server listen for TLS only; if `mutual`, it wants a certificate from its clients.
+pub(crate) fn tls(certificates: &Certificates, mutual: bool) -> String {
+    let [authority, certificate, key] = certificates.server();
+    let clients = if mutual { "yes" } else { "no" };
+    format!(
+        "port 0\ntls-port {{port}}\ntls-ca-cert-file \"{authority}\"\ntls-cert-file \"{certificate}\"\n\
+         tls-key-file \"{key}\"\ntls-auth-clients {clients}\n"
+    )
 }
 
 fn configure(folder: &Path, port: u16, lines: &str) {

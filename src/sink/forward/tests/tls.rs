@@ -4,13 +4,11 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-use base64::Engine as _;
 use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Request, Response, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
 use tokio::net::TcpListener;
@@ -18,39 +16,20 @@ use tokio_rustls::TlsAcceptor;
 
 use super::destination::{CANARIES, KEY, delivery, sink};
 use crate::sink::FailureKind;
+use crate::sink::broker::tls::Authority;
 use crate::sink::conformance::Give as _;
 
-/// An authority, and its certificate as PEM.
-struct Authority {
-    issuer: CertifiedIssuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let mut parameters = CertificateParams::new([]).unwrap();
-        parameters.distinguished_name.push(DnType::CommonName, name);
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let issuer = CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap();
-        let lines = base64::engine::general_purpose::STANDARD.encode(issuer.der());
-        let pem = format!("-----BEGIN CERTIFICATE-----\n{lines}\n-----END CERTIFICATE-----\n");
-        Self { issuer, pem }
-    }
-
-    /// A server of this host name that offers these protocols.
-    fn server(&self, host: &str, protocols: &[&str]) -> TlsAcceptor {
-        let key = KeyPair::generate().unwrap();
-        let certificate =
-            CertificateParams::new([host.to_owned()]).unwrap().signed_by(&key, &self.issuer).unwrap().der().clone();
-        let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-            .unwrap();
-        config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
-        TlsAcceptor::from(Arc::new(config))
-    }
+/// A server of this host name that offers these protocols.
+fn server(authority: &Authority, host: &str, protocols: &[&str]) -> TlsAcceptor {
+    let (certificate, key) = authority.sign("server", &[host]);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
 }
 
 type Seen = Arc<Mutex<Vec<(Version, String)>>>;
@@ -95,7 +74,7 @@ async fn serve(acceptor: TlsAcceptor) -> (SocketAddr, Seen) {
 
 fn ca_file(authority: &Authority) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), &authority.pem).unwrap();
+    std::fs::write(file.path(), authority.pem()).unwrap();
     file
 }
 
@@ -106,7 +85,7 @@ async fn http_2_is_spoken_where_it_is_offered_and_http_1_1_elsewhere() {
     for (protocols, version) in
         [(&["h2", "http/1.1"][..], Version::HTTP_2), (&["http/1.1"], Version::HTTP_11), (&[], Version::HTTP_11)]
     {
-        let (address, seen) = serve(authority.server("localhost", protocols)).await;
+        let (address, seen) = serve(server(&authority, "localhost", protocols)).await;
         let changes = [delivery("a"), delivery("b")];
         sink(&format!("url = \"https://localhost:{}/\"\nca_file = \"{}\"", address.port(), ca_file.path().display()))
             .give(&changes)
@@ -122,8 +101,8 @@ async fn a_certificate_of_another_authority_or_for_another_host_means_away() {
     let (trusted, other) = (Authority::new("one"), Authority::new("another"));
     let ca_file = ca_file(&trusted);
     for (server, part) in [
-        (other.server("localhost", &["h2"]), "from an authority that this host does not know"),
-        (trusted.server("example.com", &["h2"]), "its certificate is for another name"),
+        (server(&other, "localhost", &["h2"]), "from an authority that this host does not know"),
+        (server(&trusted, "example.com", &["h2"]), "its certificate is for another name"),
     ] {
         let (address, seen) = serve(server).await;
         let failure = sink(&format!(
@@ -164,7 +143,7 @@ async fn nothing_secret_is_logged_over_http_2_at_the_lowest_level() {
     let _guard = tracing::subscriber::set_default(subscriber);
     let authority = Authority::new("one");
     let ca_file = ca_file(&authority);
-    let (address, seen) = serve(authority.server("localhost", &["h2"])).await;
+    let (address, seen) = serve(server(&authority, "localhost", &["h2"])).await;
     sink(&format!(
         "url = \"https://localhost:{}/canary-path?key=canary-query\"\nca_file = \"{}\"\nsigning_secrets = [\"{KEY}\"]
          headers = {{ authorization = \"canary-header\" }}",
