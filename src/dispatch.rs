@@ -105,6 +105,8 @@ struct Away {
     probe_at: Instant,
     /// Probes that failed, and what made it away.
     failures: u32,
+    /// A probe was due, and there was nothing to give.
+    is_idle: bool,
 }
 
 /// Wall-clock time that runs with Tokio's.
@@ -341,7 +343,14 @@ impl Drain {
             return Ok(());
         }
         self.feed.settle(self.outcomes.clone(), seq).await?;
+        // A replay may refuse again what was a dead letter already, and still is one.
+        let is_replayed = self.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Replay(_)));
+        let has_died = self.outcomes.iter().any(|outcome| matches!(outcome, Outcome::Dead { .. }));
         self.outcomes.clear();
+        if is_replayed && has_died {
+            let dead = self.feed.count_dead().await?;
+            self.standing.update(|snapshot| snapshot.dead = dead);
+        }
         Ok(())
     }
 
@@ -352,7 +361,8 @@ impl Drain {
         }
         match &self.away {
             Some(_) if !self.lanes.is_empty() => None,
-            Some(away) if away.probe_at > Instant::now() => Some(away.probe_at),
+            // Also when that is over by now: it may not have been when lanes were started.
+            Some(away) if !away.is_idle => Some(away.probe_at),
             None if self.lanes.len() >= self.width => None,
             // A probe that nothing could be found for waits for something to be due.
             _ => {

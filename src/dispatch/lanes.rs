@@ -18,6 +18,10 @@ impl Drain {
         if let Some(away) = &self.away {
             if self.lanes.is_empty() && away.probe_at <= Instant::now() {
                 self.start_probe().await?;
+                let is_idle = self.lanes.is_empty();
+                if let Some(away) = &mut self.away {
+                    away.is_idle = is_idle;
+                }
             }
             return Ok(());
         }

@@ -227,7 +227,7 @@ impl Drain {
                     next_in_ms = pause.as_millis(),
                     "the destination is away: the sink gets nothing until a probe succeeds, and its changes wait in the store"
                 );
-                self.away = Some(Away { since: now, probe_at: now + pause, failures: 1 });
+                self.away = Some(Away { since: now, probe_at: now + pause, failures: 1, is_idle: false });
                 self.standing.update(|snapshot| snapshot.away_since = Some(Timestamp::now()));
             }
             Some(away) if away.probe_at <= now => {

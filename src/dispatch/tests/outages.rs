@@ -240,3 +240,20 @@ async fn one_change_that_sends_the_destination_away_each_time_stops_no_other() {
     assert_eq!(bench.dead().await, [(bad, "exhausted".to_owned())]);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn what_was_under_way_when_a_destination_went_away_does_not_say_that_it_is_back() {
+    let folder = folder();
+    let destination = Destination::new(1, |id, _| if id == "slow" { Answer::Hold } else { Answer::Away });
+    let backoff = Backoff { min: Duration::from_secs(3600), max: Duration::from_secs(3600) };
+    let config = DeliveryConfig { concurrency: Some(2), backoff, ..quick() };
+    let bench = Bench::start(folder.path(), &destination, config);
+    bench.accept("slow", "SENT").await;
+    bench.eventually("it is under way", async || destination.calls().len() == 1).await;
+    bench.accept("other", "SENT").await;
+    bench.until("it is away", |snapshot| snapshot.away_since.is_some()).await;
+    destination.let_go();
+    bench.until("the slow one is delivered", |snapshot| snapshot.delivered == 1).await;
+    assert_eq!(bench.standing.snapshot().state(), "away");
+    bench.stop().await;
+}

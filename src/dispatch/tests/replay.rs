@@ -95,3 +95,38 @@ async fn a_replay_that_is_cancelled_gives_no_more_and_does_not_go_on_after_a_res
     assert_eq!(destination.accepted().split_off(46), [31]);
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn what_a_replay_finds_refused_again_is_one_dead_letter_still() {
+    let folder = folder();
+    let destination = Destination::with(10, false, |id, _| if id == "m-3" { Answer::Refuse } else { Answer::Accept });
+    let bench = Bench::start(folder.path(), &destination, quick());
+    bench.accept_all(&ids("m", 10), "SENT").await;
+    bench.drained().await;
+    bench.tell(whole(&bench)).await;
+    bench.until("the replay has ended", |snapshot| snapshot.delivered == 18 && snapshot.replay.is_none()).await;
+    bench.until("it is counted as one", |snapshot| snapshot.dead == 1).await;
+    assert_eq!(bench.dead().await, [(4, "refused".to_owned())]);
+    bench.stop().await;
+}
+
+#[tokio::test]
+async fn a_replay_stands_before_what_its_destination_did_not_take_although_it_took_what_came_after() {
+    let folder = folder();
+    let destination = Destination::new(10, |_, _| Answer::Accept);
+    let bench = Bench::start(folder.path(), &destination, DeliveryConfig { concurrency: Some(1), ..quick() });
+    bench.accept_all(&ids("m", 10), "SENT").await;
+    bench.drained().await;
+    bench.stop().await;
+    let once = std::sync::atomic::AtomicBool::new(true);
+    let again = Destination::with(10, false, move |id, _| {
+        let is_first = id == "m-3" && once.swap(false, std::sync::atomic::Ordering::Relaxed);
+        if is_first { Answer::Away } else { Answer::Accept }
+    });
+    let bench = Bench::start(folder.path(), &again, DeliveryConfig { concurrency: Some(1), ..quick() });
+    bench.tell(whole(&bench)).await;
+    bench.until("the replay has ended", |snapshot| snapshot.last_replay.is_some()).await;
+    let taken: BTreeSet<i64> = again.accepted().into_iter().collect();
+    assert_eq!(taken, (1..=10).collect());
+    bench.stop().await;
+}
