@@ -114,16 +114,14 @@ impl Server {
 
     /// Waits until it serves; `false` if it ends before that.
     fn has_started(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let has_ended =
+        let mut has_ended = false;
+        let has_come_to_it = comes_true(|| {
+            has_ended =
                 self.child.as_mut().is_none_or(|child| child.try_wait().expect("it can be waited for").is_some());
-            if has_ended || self.output().contains(self.ready) {
-                return !has_ended;
-            }
-            assert!(Instant::now() < deadline, "{:?} takes too long:\n{}", self.command, self.output());
-            std::thread::sleep(Duration::from_millis(5));
-        }
+            has_ended || self.output().contains(self.ready)
+        });
+        assert!(has_come_to_it, "{:?} takes too long:\n{}", self.command, self.output());
+        !has_ended
     }
 }
 
@@ -146,4 +144,16 @@ fn free_port() -> u16 {
         })
         .find(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, *port)).is_ok())
         .expect("a port is free")
+}
+
+/// Waits for a condition that comes true by itself; `false` if it takes too long.
+fn comes_true(mut is_true: impl FnMut() -> bool) -> bool {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
 }

@@ -31,6 +31,17 @@ fn nats_has_jetstream() {
 }
 
 #[test]
+fn a_cluster_of_nats_keeps_a_stream_on_each_of_its_servers() {
+    let servers = nats::cluster("");
+    let stream = r#"{"name":"S","subjects":["s"],"num_replicas":3}"#;
+    let mut client = connect(servers[0].address());
+    let request = format!("SUB inbox 1\r\nPUB $JS.API.STREAM.CREATE.S inbox {}\r\n{stream}\r\n", stream.len());
+    write(&mut client, format!("CONNECT {{\"verbose\":false}}\r\n{request}").as_bytes());
+    let answer = std::iter::repeat_with(|| line(&mut client)).find(|line| line.starts_with('{')).unwrap();
+    assert!(answer.contains(r#""num_replicas":3"#), "{answer}");
+}
+
+#[test]
 fn every_test_can_have_a_virtual_host_and_users_of_its_own_on_the_shared_rabbitmq() {
     let server = rabbitmq::shared();
     let (one, another) = (rabbitmq::virtual_host(server), rabbitmq::virtual_host(server));
@@ -135,10 +146,11 @@ fn servers_for_tests_that_are_killed() {
     std::thread::sleep(PATIENCE);
 }
 
-/// What can be seen of a server and its companion: processes and folders.
+/// What can be seen of a server and its companion: processes and folders. A process that has ended works nowhere, even if nobody
+/// has waited for it.
 fn traces(server: &Server) -> Vec<PathBuf> {
     std::iter::successors(Some(server), |server| server.companion())
-        .flat_map(|server| [PathBuf::from(format!("/proc/{}", server.pid())), server.folder().to_owned()])
+        .flat_map(|server| [PathBuf::from(format!("/proc/{}/cwd", server.pid())), server.folder().to_owned()])
         .collect()
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::tls::Certificates;
-use super::{Server, process};
+use super::{Server, comes_true, free_port, process};
 
 /// A server that everybody may use.
 pub(crate) fn start() -> Server {
@@ -18,6 +18,23 @@ pub(crate) fn start_with(lines: &str) -> Server {
         command.arg("--config").arg(folder.join("nats.conf"));
         command
     })
+}
+
+/// Three servers as one cluster, so that streams can have three replicas, with further lines for each.
+pub(crate) fn cluster(lines: &str) -> [Server; 3] {
+    let ports = [(); 3].map(|()| free_port());
+    let routes = ports.map(|port| format!("\"nats://127.0.0.1:{port}\"")).join(", ");
+    let servers = ports.map(|port| {
+        start_with(&format!(
+            "server_name: server-{port}\ncluster {{ name: cluster, listen: \"127.0.0.1:{port}\", routes: [{routes}] }}\n{lines}"
+        ))
+    });
+    let knows_a_leader = |server: &Server| {
+        let output = server.output();
+        output.contains("new metadata leader") || output.contains("Self is new JetStream cluster metadata leader")
+    };
+    assert!(comes_true(|| servers.iter().all(knows_a_leader)), "no leader:\n{}", servers[0].output());
+    servers
 }
 
 /// Gives a server other further lines, from its next start on.

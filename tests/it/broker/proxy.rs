@@ -3,14 +3,14 @@
 use std::net::{Ipv4Addr, Shutdown, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
 
-use super::{PATIENCE, free_port};
+use super::{comes_true, free_port};
 
 /// A TCP proxy. Dropping it closes everything.
 pub(crate) struct Proxy {
@@ -98,11 +98,7 @@ impl Proxy {
     }
 
     fn wait_until_listening(&self, expected: bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while *self.is_listening.borrow() != expected {
-            assert!(Instant::now() < deadline, "the proxy's port is taken by somebody else");
-            std::thread::sleep(Duration::from_millis(1));
-        }
+        assert!(comes_true(|| *self.is_listening.borrow() == expected), "somebody else has the proxy's port");
     }
 }
 

@@ -90,7 +90,7 @@ fn program(name: &str, folder: &Path, registry: u16) -> Command {
     let path = std::env::var_os("PATH").unwrap_or_default();
     command.env_clear().env("PATH", path).env("LANG", "C.UTF-8").env("HOME", folder);
     command.env("ERL_EPMD_ADDRESS", "127.0.0.1").env("ERL_EPMD_PORT", registry.to_string());
-    command.env("ERL_CRASH_DUMP", "/dev/null");
+    command.env("ERL_FLAGS", "-start_epmd false").env("ERL_CRASH_DUMP", "/dev/null");
     command.env("RABBITMQ_NODENAME", "broker@localhost");
     for (variable, file) in [
         ("RABBITMQ_CONF_ENV_FILE", "none"),
