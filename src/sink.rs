@@ -7,6 +7,7 @@ mod broker;
 mod cloudevents;
 #[cfg(test)]
 mod conformance;
+mod excerpt;
 mod filter;
 pub mod forward;
 pub mod log;

@@ -15,6 +15,7 @@ use reqwest::header::CONTENT_TYPE;
 use reqwest::{Client, Response};
 
 use super::body::Body;
+use super::excerpt::excerpt;
 use super::{Delivery, Failure, FailureKind, Sink, cloudevents};
 use crate::network::NoAnswer;
 use crate::secret::Hidden;
@@ -109,7 +110,7 @@ impl ForwardSink {
             return Ok(());
         }
         let after = answer::retry_after(response.headers(), SystemTime::now());
-        let excerpt = answer::excerpt(&body, &self.hidden);
+        let excerpt = excerpt(&body, &self.hidden);
         let excerpt = if excerpt.is_empty() { String::new() } else { format!(": {excerpt}") };
         let cause = format!("answered {}{}{excerpt}", status.as_u16(), answer::remark(status));
         Err(Failure { kind: answer::kind(status, after), cause })

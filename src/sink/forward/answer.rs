@@ -10,19 +10,11 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::config::Target;
 use super::signing::SigningKey;
-use crate::phone;
 use crate::secret::Hidden;
 use crate::sink::FailureKind;
-use crate::visible::visible;
-
-/// How many characters of an answer's body are kept with a failure.
-const SHOWN: usize = 200;
 
 /// A shorter value of a header is not hidden.
 const SHORTEST_SECRET: usize = 4;
-
-/// As many digits may be a phone number.
-const PHONE_DIGITS: usize = 8;
 
 /// What an answer other than 2xx means.
 pub(super) fn kind(status: StatusCode, after: Option<Duration>) -> FailureKind {
@@ -73,42 +65,12 @@ pub(super) fn hidden(target: &Target, headers: &HeaderMap, keys: &[SigningKey]) 
     Hidden::with_url(url, keys.iter().map(String::as_str).chain(basic.as_deref()).chain(values))
 }
 
-/// The beginning of an answer's body, on one line, without secrets and with phone numbers masked.
-pub(super) fn excerpt(body: &[u8], hidden: &Hidden) -> String {
-    let text = hidden.redact(&String::from_utf8_lossy(body));
-    let masked = mask_phones(&visible(&text.split_whitespace().collect::<Vec<_>>().join(" ")));
-    match masked.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &masked[..end]),
-        None => masked,
-    }
-}
-
-/// Masks whatever has enough digits for a phone number, also with spaces, hyphens and brackets between them, or with a part of it
-/// hidden already.
-fn mask_phones(text: &str) -> String {
-    let mut masked = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(char::is_numeric) {
-        masked.push_str(&rest[..start]);
-        rest = &rest[start..];
-        let run = rest.find(|c: char| !c.is_numeric() && !" -()./_…".contains(c)).unwrap_or(rest.len());
-        let run = rest[..run].trim_end_matches(|c: char| !c.is_numeric());
-        if run.chars().filter(|c| c.is_numeric()).count() >= PHONE_DIGITS {
-            masked.push_str(&phone::mask(run));
-        } else {
-            masked.push_str(run);
-        }
-        rest = &rest[run.len()..];
-    }
-    masked.push_str(rest);
-    masked
-}
-
 #[cfg(test)]
 mod tests {
     use reqwest::header::HeaderValue;
 
     use super::*;
+    use crate::sink::excerpt::excerpt;
 
     #[test]
     fn each_status_means_what_the_readme_says() {
