@@ -77,6 +77,11 @@ impl Room {
     }
 }
 
+/// How much of the database holds something.
+pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
+    Size::of(connection).map(|size| size.used())
+}
+
 /// A file's device and inode.
 pub(super) fn file_id(path: &Path) -> std::io::Result<(u64, u64)> {
     std::fs::metadata(path).map(|file| (file.dev(), file.ino()))
