@@ -37,7 +37,6 @@ use tokio_util::sync::CancellationToken;
 
 pub use changes::{Page, Query};
 pub use config::{Config, Sqlite, Start};
-pub(crate) use counts::Counts;
 pub use dead::{Dead, DeadQuery};
 pub use error::{Error, OpenError};
 pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
@@ -146,7 +145,7 @@ impl Store {
             places: Mutex::new(places.clone()),
             progress_sent: AtomicBool::new(false),
             instances: Mutex::new(instances::load(&connection)?),
-            counts: Counts::new(),
+            counts: counts::Counts::new(),
             last_commit_ms: AtomicI64::new(0),
             opened: Instant::now(),
             opened_at: Timestamp::now(),
@@ -237,20 +236,6 @@ impl Store {
     pub fn feed(&self, sink: &str) -> Option<Feed> {
         let cursor = *self.inner.shared.places().get(sink)?;
         Some(Feed { store: self.clone(), sink: sink.to_owned(), cursor, latest: self.inner.latest.clone() })
-    }
-
-    /// What was committed since the start.
-    pub(crate) fn counts(&self) -> &Counts {
-        &self.inner.shared.counts
-    }
-
-    /// How many bytes of the database hold something, and how many there may be at most.
-    ///
-    /// # Errors
-    /// [`Error`] when the store can't be read.
-    pub async fn bytes(&self) -> Result<(u64, u64), Error> {
-        let used = self.read(room::used_bytes).await?;
-        Ok((used, self.inner.max_bytes))
     }
 
     /// How far each sink has come.

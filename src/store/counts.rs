@@ -3,6 +3,9 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
+use jiff::Timestamp;
+
+use super::Store;
 use crate::metrics::Seconds;
 use crate::status::{Status, Transition};
 
@@ -14,13 +17,22 @@ type Table<T> = [[T; Transition::ALL.len()]; STATUSES.len()];
 
 /// What one transaction stores: it counts when it is committed.
 #[derive(Default)]
-pub(super) struct Tally(Table<u64>);
+pub(super) struct Tally {
+    changes: Table<u64>,
+    /// How long after its moment the last callback came.
+    sender_lag_ms: Option<i64>,
+}
 
 impl Tally {
+    pub(super) fn came(&mut self, received_at: Timestamp, moment: Option<Timestamp>) {
+        let lag = moment.map(|moment| received_at.as_millisecond() - moment.as_millisecond());
+        self.sender_lag_ms = lag.or(self.sender_lag_ms);
+    }
+
     pub(super) fn stored(&mut self, status: &Status, transition: Transition) {
         let canonical = status.canonical();
         let status = STATUSES.iter().position(|known| *known == canonical).unwrap_or(STATUSES.len() - 1);
-        self.0[status][index(transition)] += 1;
+        self.changes[status][index(transition)] += 1;
     }
 }
 
@@ -51,14 +63,13 @@ impl Counts {
     }
 
     pub(super) fn committed(&self, tally: &Tally, after: Duration) {
-        for (counters, counts) in self.changes.iter().flatten().zip(tally.0.iter().flatten()) {
+        for (counters, counts) in self.changes.iter().flatten().zip(tally.changes.iter().flatten()) {
             counters.fetch_add(*counts, Ordering::Relaxed);
         }
+        if let Some(lag) = tally.sender_lag_ms {
+            self.sender_lag_ms.store(lag, Ordering::Relaxed);
+        }
         self.commit.observe(after);
-    }
-
-    pub(super) fn lagged(&self, milliseconds: i64) {
-        self.sender_lag_ms.store(milliseconds, Ordering::Relaxed);
     }
 
     /// Each status and transition that there can be together, and how many changes had them.
@@ -74,5 +85,12 @@ impl Counts {
     pub(crate) fn sender_lag_seconds(&self) -> Option<f64> {
         let milliseconds = self.sender_lag_ms.load(Ordering::Relaxed);
         (milliseconds != i64::MIN).then_some(milliseconds as f64 / 1000.0)
+    }
+}
+
+impl Store {
+    /// What was committed since the start.
+    pub(crate) fn counts(&self) -> &Counts {
+        &self.inner.shared.counts
     }
 }

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::{Error, Store};
+
 /// How much of the disk is left alone, so that deleting, which writes too, can still make room.
 const RESERVE: u64 = 16 << 20;
 
@@ -77,9 +79,15 @@ impl Room {
     }
 }
 
-/// How much of the database holds something.
-pub(super) fn used_bytes(connection: &Connection) -> rusqlite::Result<u64> {
-    Size::of(connection).map(|size| size.used())
+impl Store {
+    /// How many bytes of the database hold something, and how many there may be at most.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn bytes(&self) -> Result<(u64, u64), Error> {
+        let used = self.read(|connection| Size::of(connection).map(|size| size.used())).await?;
+        Ok((used, self.inner.max_bytes))
+    }
 }
 
 /// A file's device and inode.

@@ -88,8 +88,6 @@ struct Applied {
     tally: Tally,
     /// What has changed of the connected accounts.
     instances: Instances,
-    /// How long after its moment the last callback came.
-    sender_lag_ms: Option<i64>,
 }
 
 /// A finished batch, for [`answer`].
@@ -207,11 +205,8 @@ impl Writer {
         let outcome = self.apply(&mut jobs, &places);
         let committed = outcome.is_ok();
         let results = match outcome {
-            Ok(Applied { results, tally, instances, sender_lag_ms }) => {
+            Ok(Applied { results, tally, instances }) => {
                 self.shared.counts.committed(&tally, began.elapsed());
-                if let Some(lag) = sender_lag_ms {
-                    self.shared.counts.lagged(lag);
-                }
                 instances::update(&mut self.shared.instances(), instances);
                 self.stored_places = places;
                 // A commit that had to leave out what adds is none that shows that the store works.
@@ -250,7 +245,7 @@ impl Writer {
         // Within the transaction, because each look at the database outside of one takes locks of its own.
         let mut left = self.room.left_bytes(&transaction)?;
         let mut results = Vec::with_capacity(jobs.len());
-        let (mut tally, mut heard, mut sender_lag_ms) = (Tally::default(), BTreeMap::new(), None);
+        let (mut tally, mut heard) = (Tally::default(), BTreeMap::new());
         for job in jobs {
             let added = job.work.added_bytes();
             if added > left {
@@ -267,8 +262,7 @@ impl Writer {
                         Some(id) => drop(rejected::remove(&transaction, *id)?),
                         None => {
                             heard.insert(callback.instance_id().unwrap_or_default(), received_at);
-                            let lag = |moment| received_at.as_millisecond() - Timestamp::as_millisecond(moment);
-                            sender_lag_ms = callback.moment().map(lag).or(sender_lag_ms);
+                            tally.came(received_at, callback.moment());
                         }
                     }
                     Ok(receipt)
@@ -287,7 +281,7 @@ impl Writer {
         }
         let instances = instances::record(&transaction, &self.shared.instances(), heard, self.shared.opened_at)?;
         transaction.commit()?;
-        Ok(Applied { results, tally, instances, sender_lag_ms })
+        Ok(Applied { results, tally, instances })
     }
 
     /// Gives the disk back what the write-ahead log takes up. Its file stays as large as a burst or a commit that was rolled back

@@ -160,12 +160,17 @@ fn an_instance_that_falls_silent_is_on_the_log_once_and_again_when_it_is_heard()
     let (_, text, _) = receiver.run(&["sinks"]);
     assert!(text.lines().any(|line| line.starts_with("busy") && line.ends_with("silent for unusually long")), "{text}");
 
+    // When the other has fallen silent as well, the first was looked at once more.
+    clocked.later(90);
+    let line =
+        receiver.wait_for_line("the other is silent, too", |line| line["target"] == "plugchat_receiver::silence");
+    assert_eq!(line["instance"], "steady", "{line}");
     assert_eq!(receiver.post(&from("busy", "back")).status, 200);
     let line = receiver.wait_for_line("it is heard", |line| line["target"] == "plugchat_receiver::silence");
     assert_eq!((&line["level"], &line["instance"]), (&json!("INFO"), &json!("busy")), "{line}");
     assert!(!silent("busy"));
     let output = clocked.receiver.end("TERM").output;
-    assert_eq!((output.matches(SILENT).count(), output.matches(AGAIN).count()), (1, 1), "{output}");
+    assert_eq!((output.matches(SILENT).count(), output.matches(AGAIN).count()), (2, 1), "{output}");
 }
 
 #[test]
