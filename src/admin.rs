@@ -1,9 +1,10 @@
-//! The operator's listener: health, and what is stored. Not for the internet: loopback, or a token.
+//! The operator's listener: health, metrics, and what is stored. Not for the internet: loopback, or a token.
 
 mod api;
 mod dead;
 mod guard;
 mod health;
+mod metrics;
 mod rejected;
 mod sinks;
 
@@ -21,6 +22,7 @@ use serde::Deserialize;
 use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::dispatch::Standing;
+use crate::http::Counts;
 use crate::http::connection::Bounds;
 use crate::http::problem::Problem;
 use crate::secret::{self, Secret};
@@ -77,6 +79,7 @@ impl Config {
 /// What the handlers share.
 pub(crate) struct Admin {
     pub(crate) store: Store,
+    pub(crate) counts: Arc<Counts>,
     pub(crate) sinks: Vec<Arc<Standing>>,
     pub(crate) token: Option<Secret>,
     /// Held by what looks before it acts.
@@ -88,6 +91,8 @@ pub(crate) struct Admin {
 /// The routes of the operator's listener.
 pub(crate) fn router(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
+        .route("/metrics", get(metrics::metrics))
+        .route("/api/v1/instances", get(api::instances))
         .route("/api/v1/messages/{message_id}", get(api::message))
         .route("/api/v1/changes", get(api::changes))
         .route("/api/v1/sinks", get(sinks::list))

@@ -51,6 +51,16 @@ impl Callback {
         &self.ids
     }
 
+    /// The connected account, where it names one.
+    pub fn instance_id(&self) -> Option<&str> {
+        self.instance_id.as_deref()
+    }
+
+    /// When it happened.
+    pub fn moment(&self) -> Option<Timestamp> {
+        self.moment
+    }
+
     /// What it says of the message with this id.
     pub fn facts(&self, message_id: &str) -> Facts {
         Facts {

@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::sink::{Delivery, DeliveryConfig, Failure, Sink};
 use crate::store::{Deferred, Error, Feed, Outcome, Reason, Replay};
-pub use standing::{Command, Ended, Snapshot, Standing, Told};
+pub use standing::{Command, Ended, Failures, Snapshot, Standing, Told};
 pub use waiting::MAX_DEFERRED;
 use waiting::Waiting;
 use window::{Key, Window};
@@ -225,7 +225,8 @@ impl Drain {
         let paused = self.feed.paused().await?;
         self.paused = paused.is_some();
         let dead = self.feed.count_dead().await?;
-        self.standing.update(|snapshot| (snapshot.paused, snapshot.dead) = (paused, dead));
+        self.standing.update(|snapshot| snapshot.paused = paused);
+        self.standing.count_dead(|_| dead);
         self.reload().await?;
         self.written = self.feed.written().await?.into_iter().filter(|seq| *seq > self.window.read_to()).collect();
         self.restore_replay().await
@@ -323,7 +324,7 @@ impl Drain {
             }
             Command::Reload => {
                 let dead = self.feed.count_dead().await?;
-                self.standing.update(|snapshot| snapshot.dead = dead);
+                self.standing.count_dead(|_| dead);
                 self.reload().await?;
             }
             Command::Replay(replay) => self.begin_replay(replay),
@@ -349,7 +350,7 @@ impl Drain {
         self.outcomes.clear();
         if is_replayed && has_died {
             let dead = self.feed.count_dead().await?;
-            self.standing.update(|snapshot| snapshot.dead = dead);
+            self.standing.count_dead(|_| dead);
         }
         Ok(())
     }

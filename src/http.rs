@@ -7,6 +7,7 @@
 mod caller;
 mod config;
 pub(crate) mod connection;
+mod counts;
 pub(crate) mod problem;
 mod refusals;
 mod secret;
@@ -15,12 +16,12 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use bytes::Bytes;
@@ -34,6 +35,8 @@ use crate::secret::Secret;
 use crate::store::{self, Receipt, Store};
 pub use config::{Config, Limits, OtherTypes};
 use connection::Peer;
+pub(crate) use counts::Counts;
+use counts::{Reason, Taken};
 use problem::Problem;
 use refusals::Refusals;
 use secret::Secrets;
@@ -51,34 +54,57 @@ struct Receiver {
     config: Config,
     /// As it is logged.
     route: String,
+    counts: Arc<Counts>,
     refusals: Refusals,
     closing: CancellationToken,
 }
 
 /// The routes of the public listener. `closing` ends what is still being read when the service can wait no longer.
-pub(crate) fn router(config: Config, secrets: &[Secret], store: Store, closing: CancellationToken) -> Router {
+pub(crate) fn router(
+    config: Config,
+    secrets: &[Secret],
+    store: Store,
+    counts: Arc<Counts>,
+    closing: CancellationToken,
+) -> Router {
     let path = config.path.clone();
-    let (secrets, refusals) = (Secrets::new(secrets), Refusals::new());
-    let receiver = Receiver { secrets, store, config, route: format!("{path}/{{secret}}"), refusals, closing };
+    let (secrets, refusals, route) =
+        (Secrets::new(secrets), Refusals::new(Arc::clone(&counts)), format!("{path}/{{secret}}"));
+    let receiver = Arc::new(Receiver { secrets, store, config, route, counts, refusals, closing });
+    let faults = Arc::clone(&receiver);
     Router::new()
         .route(&path, post(receive))
         .route(&format!("{path}/"), post(receive))
         .route(&format!("{path}/{{secret}}"), post(receive))
         .fallback(async |State(receiver): State<Arc<Receiver>>, request: Request| {
-            let problem = Problem::new(StatusCode::NOT_FOUND, "there is nothing at this path");
+            let problem = Problem::because(Reason::Path, "there is nothing at this path");
             receiver.refuse(problem, ANOTHER_PATH, receiver.caller(&request))
         })
         .method_not_allowed_fallback(async |State(receiver): State<Arc<Receiver>>, request: Request| {
             let detail = "callbacks are posted: the only method here is POST";
-            let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail);
+            let problem = Problem::because(Reason::Method, detail);
             receiver.refuse(problem, &receiver.route, receiver.caller(&request))
         })
-        .layer(CatchPanicLayer::custom(|_| Problem::unavailable("the receiver had a fault of its own").into_response()))
-        .with_state(Arc::new(receiver))
+        .layer(CatchPanicLayer::custom(move |_| {
+            // The panic hook has logged it.
+            faults.counts.refused(Reason::Fault);
+            Problem::because(Reason::Fault, "the receiver had a fault of its own").into_response()
+        }))
+        .with_state(receiver)
 }
 
 /// The answer to a callback that is on disk: it takes the store's receipt to make one.
 struct Stored(Receipt);
+
+impl Stored {
+    fn how(&self) -> Taken {
+        match (self.0.stored(), self.0.duplicates()) {
+            (0, 0) => Taken::OtherType,
+            (0, _) => Taken::Known,
+            _ => Taken::New,
+        }
+    }
+}
 
 impl IntoResponse for Stored {
     fn into_response(self) -> Response {
@@ -88,8 +114,12 @@ impl IntoResponse for Stored {
 }
 
 async fn receive(State(receiver): State<Arc<Receiver>>, request: Request) -> Result<Stored, Problem> {
+    let began = Instant::now();
     let caller = receiver.caller(&request);
-    receiver.take(caller, request).await.map_err(|problem| receiver.refuse(problem, &receiver.route, caller))
+    let stored =
+        receiver.take(caller, request).await.map_err(|problem| receiver.refuse(problem, &receiver.route, caller))?;
+    receiver.counts.taken(stored.how(), began.elapsed());
+    Ok(stored)
 }
 
 impl Receiver {
@@ -106,12 +136,12 @@ impl Receiver {
     async fn take(&self, caller: IpAddr, request: Request) -> Result<Stored, Problem> {
         let allowed = &self.config.allow_from;
         if !allowed.is_empty() && !allowed.iter().any(|net| net.contains(&caller)) {
-            return Err(Problem::new(StatusCode::FORBIDDEN, "callers from this address are not allowed"));
+            return Err(Problem::because(Reason::Address, "callers from this address are not allowed"));
         }
         // The path as it came: a router's parameters are decoded already.
         let in_path = request.uri().path().strip_prefix(&self.config.path).and_then(|rest| rest.strip_prefix('/'));
         let Some(secret) = self.secrets.check(in_path, request.uri().query(), request.headers()) else {
-            return Err(Problem::new(StatusCode::UNAUTHORIZED, "the secret is missing or wrong"));
+            return Err(Problem::because(Reason::Secret, "the secret is missing or wrong"));
         };
         if self.secrets.is_first_use(secret) {
             tracing::info!(
@@ -128,12 +158,12 @@ impl Receiver {
             Ok(callback) => return committed(self.store.accept(callback, received_at, slot)).await.map(Stored),
             Err(invalid) => invalid,
         };
-        let (detail, accepted) = match &invalid {
-            Invalid::NotAnObject(detail) => return Err(Problem::new(StatusCode::BAD_REQUEST, detail.clone())),
+        let (reason, detail, accepted) = match &invalid {
+            Invalid::NotAnObject(detail) => return Err(Problem::because(Reason::NotAnObject, detail.clone())),
             Invalid::OtherType(_) => {
-                ("this is another type of callback", self.config.other_types == OtherTypes::Accept)
+                (Reason::OtherType, "this is another type of callback", self.config.other_types == OtherTypes::Accept)
             }
-            Invalid::Fields(_) => ("fields are missing or of the wrong kind", false),
+            Invalid::Fields(_) => (Reason::Fields, "fields are missing or of the wrong kind", false),
         };
         let errors = invalid.errors().to_vec();
         let text = String::from_utf8_lossy(&body).into_owned();
@@ -141,14 +171,13 @@ impl Receiver {
         if accepted {
             return Ok(Stored(receipt));
         }
-        Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail).with_errors(errors))
+        Err(Problem::because(reason, detail).with_errors(errors))
     }
 
     async fn read(&self, body: Body) -> Result<Bytes, Problem> {
         let limit = usize::try_from(self.config.limits.body).unwrap_or(usize::MAX);
-        let too_large = || {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, format!("the body is larger than {limit} bytes")).and_close()
-        };
+        let too_large =
+            || Problem::because(Reason::TooLarge, format!("the body is larger than {limit} bytes")).and_close();
         if body.size_hint().lower() > self.config.limits.body {
             return Err(too_large());
         }
@@ -160,16 +189,16 @@ impl Receiver {
             Poll::Pending => tokio::select! {
                 collected = &mut collecting => collected,
                 () = tokio::time::sleep(self.config.limits.body_timeout) => {
-                    return Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "the body took too long").and_close());
+                    return Err(Problem::because(Reason::Slow, "the body took too long").and_close());
                 }
-                () = self.closing.cancelled() => return Err(Problem::unavailable("stopping").and_close()),
+                () = self.closing.cancelled() => return Err(Problem::because(Reason::Stopping, "stopping").and_close()),
             },
         };
         collected.map(http_body_util::Collected::to_bytes).map_err(|error| {
             if error.is::<LengthLimitError>() {
                 return too_large();
             }
-            Problem::new(StatusCode::BAD_REQUEST, "the body broke off, or its chunks are malformed").and_close()
+            Problem::because(Reason::BrokenOff, "the body broke off, or its chunks are malformed").and_close()
         })
     }
 }
@@ -179,7 +208,7 @@ async fn committed(commit: impl Future<Output = Result<Receipt, store::Error>>) 
     match tokio::time::timeout(COMMIT_WITHIN, commit).await {
         Ok(receipt) => Ok(receipt?),
         // It may be stored all the same; then the next attempt will be told that it is known.
-        Err(_) => Err(Problem::unavailable("the store takes too long")),
+        Err(_) => Err(Problem::because(Reason::StoreSlow, "the store takes too long")),
     }
 }
 
@@ -189,11 +218,11 @@ fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
     let essence = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     let is_json = essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"));
     if !is_json {
-        return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected Content-Type: application/json"));
+        return Err(Problem::because(Reason::ContentType, "expected Content-Type: application/json"));
     }
     match headers.get(header::CONTENT_ENCODING) {
         Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
-            Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected a body without Content-Encoding"))
+            Err(Problem::because(Reason::ContentType, "expected a body without Content-Encoding"))
         }
         _ => Ok(()),
     }
@@ -201,11 +230,12 @@ fn check_content(headers: &HeaderMap) -> Result<(), Problem> {
 
 impl From<store::Error> for Problem {
     fn from(error: store::Error) -> Self {
-        Self::unavailable(match error {
-            store::Error::Busy => "too much is in flight",
-            store::Error::Full => "the store is full",
-            store::Error::Failing => "the store is failing",
-            store::Error::Stopped => "stopping",
-        })
+        let (reason, detail) = match error {
+            store::Error::Busy => (Reason::InFlight, "too much is in flight"),
+            store::Error::Full => (Reason::StoreFull, "the store is full"),
+            store::Error::Failing => (Reason::StoreFailing, "the store is failing"),
+            store::Error::Stopped => (Reason::Stopping, "stopping"),
+        };
+        Self::because(reason, detail)
     }
 }

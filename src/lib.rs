@@ -19,15 +19,18 @@ pub mod config;
 pub mod dispatch;
 pub mod http;
 mod keyfile;
+mod metrics;
 mod network;
 mod phone;
 pub mod plugchat;
 pub mod secret;
 pub mod service;
+mod silence;
 pub mod sink;
 pub mod status;
 pub mod store;
 pub mod telemetry;
+mod throttle;
 mod visible;
 
 pub use config::Config;

@@ -14,6 +14,7 @@ use crate::admin::{self, Admin};
 use crate::config::{self, Config};
 use crate::dispatch::{Drain, Standing};
 use crate::http::{self, connection};
+use crate::silence;
 use crate::sink::{self, Name, Sink};
 use crate::store::{Start, Store};
 
@@ -123,9 +124,12 @@ impl Service {
             standings.push(Arc::clone(&standing));
             drains.spawn(Drain::new(sink, feed, delivery, standing, commands).run(stop_drains.clone()));
         }
+        drains.spawn(silence::watch(store.clone(), stop_drains.clone()));
         drains.close();
+        let counts = Arc::new(http::Counts::new());
         let admin = Arc::new(Admin {
             store: store.clone(),
+            counts: Arc::clone(&counts),
             sinks: standings,
             token: config.admin.load_token().map_err(|error| config::Error::new("the configuration", error))?,
             steering: tokio::sync::Mutex::default(),
@@ -153,8 +157,8 @@ impl Service {
             admin::Config::bounds(),
             stop_admin.clone(),
         ));
-        let bounds = config.server.bounds();
-        let router = http::router(config.server, &secrets, store.clone(), closing.clone());
+        let bounds = config.server.bounds(Arc::clone(&counts));
+        let router = http::router(config.server, &secrets, store.clone(), counts, closing.clone());
         let mut server = tokio::spawn(connection::serve(public, router, bounds, stop_requests.clone()));
 
         let failed = tokio::select! {

@@ -107,7 +107,7 @@ pub enum Transition {
 }
 
 impl Transition {
-    const ALL: [Self; 4] = [Self::Advance, Self::Repeat, Self::Late, Self::Unranked];
+    pub(crate) const ALL: [Self; 4] = [Self::Advance, Self::Repeat, Self::Late, Self::Unranked];
 
     /// The word used in events, filters and logs.
     pub fn name(self) -> &'static str {

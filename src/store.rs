@@ -2,14 +2,17 @@
 //!
 //! - `schema`: opening and migrating; `writer`: the one thread that commits; `changes`: the log's rows; `seen`: exact
 //!   duplicates and current statuses; `feed`: the log as a sink follows it; `exceptions` and `dead`: what a sink was not given;
-//!   `times`: places in the log by time; `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits.
+//!   `times`: places in the log by time; `instances`: when each connected account was last heard of; `counts`: what was committed;
+//!   `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits.
 
 mod changes;
 mod config;
+mod counts;
 mod dead;
 mod error;
 mod exceptions;
 mod feed;
+mod instances;
 mod lock;
 mod rejected;
 mod retention;
@@ -38,11 +41,13 @@ pub use dead::{Dead, DeadQuery};
 pub use error::{Error, OpenError};
 pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
 pub use feed::Feed;
+pub use instances::Instance;
 pub(crate) use lock::make_folder;
 pub use rejected::Rejected;
 
 use crate::callback::Callback;
 use crate::status::StatusChange;
+use crate::throttle::Throttle;
 use writer::{Edit, Job, Message, Shared, Work, Writer};
 
 /// A stored change and its place in the log.
@@ -82,12 +87,14 @@ pub struct Store {
 
 struct Inner {
     database: PathBuf,
+    max_bytes: u64,
     messages: std::sync::mpsc::Sender<Message>,
     slots: Arc<Semaphore>,
     shared: Arc<Shared>,
     latest: watch::Receiver<i64>,
     ended: CancellationToken,
     readers: Mutex<Vec<Connection>>,
+    read_errors: Throttle,
     reading: Semaphore,
     tasks: Mutex<Option<(std::thread::JoinHandle<()>, JoinHandle<()>)>>,
     _lock: lock::Lock,
@@ -95,6 +102,9 @@ struct Inner {
 
 /// The most reads at once, and so the most connections that read.
 const MAX_READERS: usize = 8;
+
+/// The most lines a minute about reads that failed.
+const MAX_READ_ERRORS: u64 = 2;
 
 /// A commit this recent shows that the store works; after longer, a health check makes one of its own.
 const RECENT: Duration = Duration::from_secs(5);
@@ -134,8 +144,11 @@ impl Store {
         let shared = Arc::new(Shared {
             places: Mutex::new(places.clone()),
             progress_sent: AtomicBool::new(false),
+            instances: Mutex::new(instances::load(&connection)?),
+            counts: counts::Counts::new(),
             last_commit_ms: AtomicI64::new(0),
             opened: Instant::now(),
+            opened_at: Timestamp::now(),
         });
         let (messages, receiver) = std::sync::mpsc::channel();
         let (latest_sender, latest) = watch::channel(last_seq);
@@ -162,12 +175,14 @@ impl Store {
         Ok(Self {
             inner: Arc::new(Inner {
                 database,
+                max_bytes: config.max_size,
                 messages,
                 slots: Arc::new(Semaphore::new(in_flight)),
                 shared,
                 latest,
                 ended,
                 readers: Mutex::new(Vec::new()),
+                read_errors: Throttle::new(MAX_READ_ERRORS, Duration::from_secs(60)),
                 reading: Semaphore::new(MAX_READERS),
                 tasks: Mutex::new(Some((thread, answering))),
                 _lock: lock,
@@ -286,7 +301,10 @@ impl Store {
         match work.await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                tracing::error!(%error, "cannot read the store");
+                // A sink asks again every second.
+                if self.inner.read_errors.admit() {
+                    tracing::error!(%error, "cannot read the store: sinks try again every second, and commands are answered 503");
+                }
                 Err(Error::Failing)
             }
             // The runtime is shutting down, or the query panicked, which the panic hook has said.

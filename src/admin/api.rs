@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Admin;
 use crate::http::problem::Problem;
 use crate::status::{Rank, Status, StatusChange};
-use crate::store::{self, Entry, Exception};
+use crate::store::{self, Entry, Exception, Instance};
 
 /// The most changes in one answer.
 const MAX_LIMIT: usize = 1000;
@@ -139,6 +139,11 @@ pub(super) async fn changes(State(admin): State<Arc<Admin>>, query: InQuery<Chan
     let query = store::Query { status: asked.status.map(Status::new), instance_id: asked.instance, phone: asked.phone };
     let page = admin.store.changes(query, asked.after, limit(asked.limit)).await?;
     Ok(Json(Changes { changes: page.entries.into_iter().map(Stored::from).collect(), next: page.next }))
+}
+
+/// `GET /api/v1/instances`: the connected accounts that callbacks came from in the last 30 days.
+pub(super) async fn instances(State(admin): State<Arc<Admin>>) -> Json<Vec<Instance>> {
+    Json(admin.store.instances())
 }
 
 /// How many are answered when this many were asked for.

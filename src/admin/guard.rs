@@ -16,8 +16,15 @@ use crate::http::problem::Problem;
 /// Lets a request pass that has the token. Without a token configured, one that a web page did not make: a browser on this
 /// host could otherwise be led to read or change what is here.
 pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    let refusal = match &admin.token {
+    match refusal(&admin, request.headers()) {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    }
+}
+
+/// Why a request with these headers may not use the API, if it may not.
+pub(super) fn refusal(admin: &Admin, headers: &HeaderMap) -> Option<Problem> {
+    match &admin.token {
         Some(token) if !has_token(headers, token.expose()) => {
             Some(Problem::new(StatusCode::UNAUTHORIZED, "expected Authorization: Bearer with the token of [admin]"))
         }
@@ -25,10 +32,6 @@ pub(super) async fn check(State(admin): State<Arc<Admin>>, request: Request, nex
             Some(Problem::new(StatusCode::FORBIDDEN, "not for web pages: set a token in [admin] and present it"))
         }
         _ => None,
-    };
-    match refusal {
-        Some(problem) => problem.into_response(),
-        None => next.run(request).await,
     }
 }
 

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use serde_json::{Map, Value, json};
 
-use super::Admin;
+use super::{Admin, guard};
 use crate::status::with_milliseconds;
 use crate::store;
 
@@ -23,7 +23,8 @@ pub(super) async fn live() -> Json<Value> {
 }
 
 /// 200 when a real commit works now or did a moment ago and every sink's drain comes round; else 503. Each check by its name.
-pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+/// Whoever may use the API also sees the instances: that one is silent is no reason not to be ready.
+pub(super) async fn ready(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     let stopping = admin.stopping.load(Ordering::Acquire);
     let store = match tokio::time::timeout(PROBE_TIMEOUT, admin.store.probe()).await {
         // That much is under way is not that nothing works.
@@ -48,5 +49,9 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     }
     let ready = checks.values().all(|check| check["ok"] == true);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(json!({ "ready": ready, "checks": checks }))).into_response()
+    let mut answer = json!({ "ready": ready, "checks": checks });
+    if guard::refusal(&admin, &headers).is_none() {
+        answer["instances"] = json!(admin.store.instances());
+    }
+    (status, Json(answer)).into_response()
 }

@@ -69,7 +69,7 @@ fn raise_open_files(connections: usize) {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = limit.maximum;
     if let Err(error) = setrlimit(Resource::Nofile, limit) {
-        tracing::warn!(%error, "cannot raise the limit of open files");
+        tracing::warn!(%error, "cannot raise the limit of open files: there may be fewer connections than configured");
     }
     let Some(open_files) = getrlimit(Resource::Nofile).current else { return };
     if (connections as u64).saturating_add(OTHER_FILES) > open_files {

@@ -11,7 +11,7 @@ use crate::config::Config;
 use crate::sink::Name;
 use crate::visible::visible;
 
-/// Show each sink: state, lag, deferred, dead, last success, last error; pause or resume one
+/// Show each sink: state, lag, deferred, dead, last success, last error; and when each instance was last heard of
 #[derive(Debug, clap::Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -58,8 +58,11 @@ impl Sinks {
             return Ok(ExitCode::SUCCESS);
         }
         match &sinks {
-            Value::Array(sinks) if sinks.is_empty() => output::remark("there is no sink"),
-            Value::Array(sinks) => table(sinks),
+            Value::Array(sinks) => {
+                show_sinks(sinks);
+                let keys = ["instance_id", "last_callback_at", "silent"];
+                show_instances(&client.fetch_list("/api/v1/instances", &[], &keys).await?);
+            }
             one => output::line(&format!("{}: {}", text(&one["name"]), state(one))),
         }
         Ok(ExitCode::SUCCESS)
@@ -70,27 +73,45 @@ async fn steer(client: &Client, name: &Name, how: &str) -> anyhow::Result<Value>
     client.fetch_object(Method::POST, &of_sink(name, how), &[], &["name", "state"]).await
 }
 
-const COLUMNS: [&str; 7] = ["NAME", "STATE", "LAG", "DEFERRED", "DEAD", "LAST SUCCESS", "LAST ERROR"];
+fn show_sinks(sinks: &[Value]) {
+    if sinks.is_empty() {
+        output::remark("there is no sink");
+        return;
+    }
+    let columns = ["NAME", "STATE", "LAG", "DEFERRED", "DEAD", "LAST SUCCESS", "LAST ERROR"];
+    table(columns, sinks, |sink| {
+        let number = |key: &str| sink[key].as_i64().map_or_else(|| "-".to_owned(), |number| number.to_string());
+        [
+            text(&sink["name"]),
+            state(sink),
+            number("lag"),
+            number("deferred"),
+            number("dead"),
+            text(&sink["last_success"]),
+            text(&sink["last_error"]),
+        ]
+    });
+}
 
-fn table(sinks: &[Value]) {
-    let rows: Vec<[String; 7]> = std::iter::once(COLUMNS.map(str::to_owned))
-        .chain(sinks.iter().map(|sink| {
-            let number = |key: &str| sink[key].as_i64().map_or_else(|| "-".to_owned(), |number| number.to_string());
-            [
-                text(&sink["name"]),
-                state(sink),
-                number("lag"),
-                number("deferred"),
-                number("dead"),
-                text(&sink["last_success"]),
-                text(&sink["last_error"]),
-            ]
-        }))
-        .collect();
-    let widths: [usize; 7] =
+fn show_instances(instances: &[Value]) {
+    if instances.is_empty() {
+        output::remark("no callback has come yet");
+        return;
+    }
+    output::line("");
+    table(["INSTANCE", "LAST CALLBACK", "STATE"], instances, |instance| {
+        let state = if instance["silent"] == true { "silent for unusually long" } else { "heard" };
+        [text(&instance["instance_id"]), text(&instance["last_callback_at"]), state.to_owned()]
+    });
+}
+
+/// Numbers stand to the right.
+fn table<const N: usize>(columns: [&str; N], values: &[Value], row: impl Fn(&Value) -> [String; N]) {
+    let rows: Vec<[String; N]> = std::iter::once(columns.map(str::to_owned)).chain(values.iter().map(row)).collect();
+    let widths: [usize; N] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default());
     for row in rows {
-        let cells = row.iter().zip(widths).enumerate().map(|(column, (cell, width))| match COLUMNS[column] {
+        let cells = row.iter().zip(widths).zip(columns).map(|((cell, width), column)| match column {
             "LAG" | "DEFERRED" | "DEAD" => format!("{cell:>width$}"),
             _ => format!("{cell:<width$}"),
         });

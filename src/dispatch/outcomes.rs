@@ -95,6 +95,7 @@ impl Drain {
         let Failure { kind, cause } = failure;
         self.standing.update(|snapshot| {
             snapshot.failed += 1;
+            snapshot.failures.count(kind);
             snapshot.last_error = Some(cause.clone());
         });
         let after = match kind {
@@ -139,15 +140,17 @@ impl Drain {
         }
         let pause = backoff::pause(&self.config.backoff, attempts, after);
         let deferred = Deferred { seq: change.seq, attempts, due_at: self.clock.after(pause), in_flight: false };
-        tracing::warn!(
-            sink = %self.standing.name(),
-            id = change.change.facts.event_id(),
-            attempt = attempts,
-            of = self.config.attempts,
-            cause,
-            next_in_ms = pause.as_millis(),
-            "not delivered; it is tried again, the later ones of its message after it"
-        );
+        if self.standing.retry_lines.admit() {
+            tracing::warn!(
+                sink = %self.standing.name(),
+                id = change.change.facts.event_id(),
+                attempt = attempts,
+                of = self.config.attempts,
+                cause,
+                next_in_ms = pause.as_millis(),
+                "not delivered; it is tried again, the later ones of its message after it"
+            );
+        }
         match origin {
             Origin::Retry(_) => {
                 self.outcomes.push(Outcome::Deferred(deferred));
@@ -184,18 +187,20 @@ impl Drain {
     }
 
     pub(super) fn bury(&mut self, entry: Delivery, deferred: Deferred, reason: Reason, cause: String) {
-        tracing::error!(
-            sink = %self.standing.name(),
-            id = entry.change.facts.event_id(),
-            attempts = deferred.attempts,
-            reason = reason.name(),
-            cause,
-            "not delivered, and not tried again: it is kept as a dead letter"
-        );
+        if self.standing.dead_lines.admit() {
+            tracing::error!(
+                sink = %self.standing.name(),
+                id = entry.change.facts.event_id(),
+                attempts = deferred.attempts,
+                reason = reason.name(),
+                cause,
+                "not delivered, and not tried again: it is kept as a dead letter"
+            );
+        }
         self.outcomes.push(Outcome::Settled(deferred.seq));
         let (entry, attempts) = (Box::new(entry), deferred.attempts);
         self.outcomes.push(Outcome::Dead { entry, attempts, reason, cause });
-        self.standing.update(|snapshot| snapshot.dead += 1);
+        self.standing.count_dead(|dead| dead + 1);
     }
 
     /// This one was not its own fault: it is given again as if it had not been given. Its attempt doesn't count.

@@ -8,11 +8,17 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::sink::{Filter, Name};
+use crate::sink::{FailureKind, Filter, Name};
 use crate::store::Replay;
+use crate::throttle::Throttle;
 
 /// A drain that has not come round for this long is stuck.
 pub(super) const STUCK_AFTER: Duration = Duration::from_secs(10);
+
+/// The most lines about single changes that failed, or that died, in one [`WINDOW`]. A destination that refuses everything would
+/// otherwise write a line for each.
+const MAX_LINES: u64 = 10;
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// Something that an operator wants of a sink.
 #[derive(Clone, Debug)]
@@ -52,6 +58,30 @@ fn to_the_millisecond<S: serde::Serializer>(at: &Timestamp, serializer: S) -> Re
     serializer.serialize_str(&crate::status::with_milliseconds(*at))
 }
 
+/// Attempts that failed, by what that meant.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Failures {
+    /// The change will never be accepted.
+    pub refused: u64,
+    /// The change alone failed.
+    pub failed: u64,
+    /// The destination took nothing.
+    pub away: u64,
+    /// The destination is gone for good.
+    pub gone: u64,
+}
+
+impl Failures {
+    pub(super) fn count(&mut self, kind: FailureKind) {
+        *match kind {
+            FailureKind::Refused => &mut self.refused,
+            FailureKind::TryAgain { .. } => &mut self.failed,
+            FailureKind::Away { .. } => &mut self.away,
+            FailureKind::Gone => &mut self.gone,
+        } += 1;
+    }
+}
+
 /// What is known of a sink.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Snapshot {
@@ -67,6 +97,8 @@ pub struct Snapshot {
     pub delivered: u64,
     /// Attempts since the start that failed.
     pub failed: u64,
+    /// The same by what they meant.
+    pub failures: Failures,
     /// Changes that will be given again.
     pub deferred: usize,
     /// Dead letters.
@@ -82,6 +114,9 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
+    /// What [`state`](Self::state) may say.
+    pub const STATES: [&str; 5] = ["delivering", "failing", "paused", "away", "held"];
+
     /// The state in one word.
     pub fn state(&self) -> &'static str {
         match self {
@@ -102,6 +137,9 @@ pub struct Standing {
     started: Instant,
     last_turn_ms: AtomicI64,
     snapshot: Mutex<Snapshot>,
+    /// Lines about changes that are tried again, and about dead letters.
+    pub(super) retry_lines: Throttle,
+    pub(super) dead_lines: Throttle,
     commands: mpsc::Sender<Told>,
 }
 
@@ -115,6 +153,8 @@ impl Standing {
             started: Instant::now(),
             last_turn_ms: AtomicI64::new(0),
             snapshot: Mutex::default(),
+            retry_lines: Throttle::new(MAX_LINES, WINDOW),
+            dead_lines: Throttle::new(MAX_LINES, WINDOW),
             commands,
         };
         (standing, heard)
@@ -152,8 +192,33 @@ impl Standing {
         change(&mut self.snapshot.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
+    /// Notes how many dead letters there are; says so when they are the first, and when there are none any more.
+    pub(super) fn count_dead(&self, count: impl FnOnce(i64) -> i64) {
+        let (mut before, mut dead) = (0, 0);
+        self.update(|snapshot| {
+            before = snapshot.dead;
+            dead = count(before);
+            snapshot.dead = dead;
+        });
+        if before == 0 && dead > 0 {
+            tracing::error!(sink = %self.name, dead, "the sink has dead letters: they are kept until somebody retries or drops them");
+        }
+        if before > 0 && dead == 0 {
+            tracing::info!(sink = %self.name, "the sink has no dead letters any more");
+        }
+    }
+
+    /// The drain comes round, about every second.
     pub(super) fn turn(&self) {
         self.last_turn_ms.store(self.now_ms(), Ordering::Relaxed);
+        let (retries, letters) = (self.retry_lines.left_out(), self.dead_lines.left_out());
+        if retries > 0 {
+            tracing::warn!(sink = %self.name, unlogged = retries, "more attempts failed than are logged; they are made again");
+        }
+        if letters > 0 {
+            let dead = self.snapshot().dead;
+            tracing::error!(sink = %self.name, unlogged = letters, dead, "more changes became dead letters than are logged");
+        }
     }
 
     fn now_ms(&self) -> i64 {

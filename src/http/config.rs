@@ -10,6 +10,7 @@ use serde::Deserialize;
 use url::Url;
 
 use super::connection::Bounds;
+use super::counts::Counts;
 use super::refusals::Refusals;
 use crate::config::{self, units};
 use crate::keyfile;
@@ -172,12 +173,12 @@ impl Config {
         format!("{base}{}/{}", self.path, secret.in_a_path())
     }
 
-    pub(crate) fn bounds(&self) -> Bounds {
+    pub(crate) fn bounds(&self, counts: Arc<Counts>) -> Bounds {
         Bounds {
             header_timeout: self.limits.header_timeout,
             idle_timeout: self.limits.idle_timeout,
             connections: self.limits.connections,
-            refusals: Some(Arc::new(Refusals::new())),
+            refusals: Some(Arc::new(Refusals::new(counts))),
         }
     }
 }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderValue, header};
 use hyper::server::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
+use super::counts::Reason;
 use super::problem::Problem;
 use super::refusals::Refusals;
 use phase::{Phase, Step, Watched};
@@ -63,7 +64,7 @@ pub(crate) struct Bounds {
     pub(crate) idle_timeout: Duration,
     /// Connections at once.
     pub(crate) connections: usize,
-    /// Where it is logged that a connection was turned away or given up.
+    /// Where it is counted and logged that a connection was turned away or given up.
     pub(crate) refusals: Option<Arc<Refusals>>,
 }
 
@@ -121,7 +122,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
             });
             continue;
         }
-        let problem = Problem::unavailable("too many connections");
+        let problem = Problem::because(Reason::Connections, "too many connections");
         bounds.log(&problem, peer);
         if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
             tasks.spawn(async move {
@@ -187,8 +188,8 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
     let problem = match (end, stopping) {
         (None | Some(Step::New | Step::Request), _) => return close(stream).await,
         (Some(Step::Idle), _) if !has_half_a_head => return close(stream).await,
-        (Some(_), Some(_)) => Problem::unavailable("stopping"),
-        (Some(_), None) => Problem::new(StatusCode::REQUEST_TIMEOUT, "the request's headers took too long"),
+        (Some(_), Some(_)) => Problem::because(Reason::Stopping, "stopping"),
+        (Some(_), None) => Problem::because(Reason::Slow, "the request's headers took too long"),
     };
     bounds.log(&problem, peer);
     answer_and_close(stream, &problem).await;

@@ -6,6 +6,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use super::counts::Reason;
 use crate::callback::FieldError;
 
 /// How long a caller is asked to wait when the receiver itself is in trouble.
@@ -15,6 +16,8 @@ const RETRY_AFTER_SECONDS: u32 = 5;
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     pub(crate) status: StatusCode,
+    /// What it is counted as, where callbacks are received.
+    pub(super) reason: Option<Reason>,
     detail: Cow<'static, str>,
     errors: Vec<FieldError>,
     closes: bool,
@@ -32,7 +35,12 @@ struct Body<'a> {
 
 impl Problem {
     pub(crate) fn new(status: StatusCode, detail: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, detail: detail.into(), errors: Vec::new(), closes: false }
+        Self { status, reason: None, detail: detail.into(), errors: Vec::new(), closes: false }
+    }
+
+    /// Why a callback is not taken.
+    pub(super) fn because(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { reason: Some(reason), ..Self::new(reason.status(), detail) }
     }
 
     /// The receiver's own trouble: the caller is asked to come again.

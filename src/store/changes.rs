@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use rusqlite::types::Type;
 use rusqlite::{Connection, params};
 
+use super::counts::Tally;
 use super::seen::{self, Verdict};
 use super::{Entry, Receipt};
 use crate::callback::{Body, Callback};
@@ -15,12 +16,13 @@ const COLUMNS: &str = "seq, received_at, instance_id, message_id, status, phone,
     transition, previous, since_previous_ms, ids_start, ids_end, \
     coalesce(body, (SELECT first.body FROM change AS first WHERE first.seq = change.body_of))";
 
-/// Stores what is new in a callback, from `*next_seq` on, which moves past what was stored.
+/// Stores what is new in a callback, from `*next_seq` on, which moves past what was stored, and tallies it.
 pub(super) fn append(
     connection: &Connection,
     callback: &Callback,
     received_at: Timestamp,
     next_seq: &mut i64,
+    tally: &mut Tally,
 ) -> rusqlite::Result<Receipt> {
     let mut receipt = Receipt { stored: 0, duplicates: 0, edited: 0 };
     let mut body_of = None;
@@ -46,6 +48,7 @@ pub(super) fn append(
             ids: callback.body().ids.as_ref(),
         };
         row.insert(connection)?;
+        tally.stored(&facts.status, transition);
         body_of.get_or_insert(*next_seq);
         receipt.stored += 1;
         *next_seq += 1;

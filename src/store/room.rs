@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::{Error, Store};
+
 /// How much of the disk is left alone, so that deleting, which writes too, can still make room.
 const RESERVE: u64 = 16 << 20;
 
@@ -74,6 +76,17 @@ impl Room {
         // The file never shrinks: what was deleted from it is room in it.
         let available = disk.f_bavail * disk.f_frsize + size.free;
         Some(available.saturating_sub(reserve * reserves + size.owed))
+    }
+}
+
+impl Store {
+    /// How many bytes of the database hold something, and how many there may be at most.
+    ///
+    /// # Errors
+    /// [`Error`] when the store can't be read.
+    pub async fn bytes(&self) -> Result<(u64, u64), Error> {
+        let used = self.read(|connection| Size::of(connection).map(|size| size.used())).await?;
+        Ok((used, self.inner.max_bytes))
     }
 }
 

@@ -11,7 +11,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x5043_5278;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A step that was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// How long a connection waits for another one that is in its way: a person with a tool of theirs, too.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

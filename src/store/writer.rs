@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -14,6 +14,8 @@ use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot, watch};
 use tokio_util::sync::DropGuard;
 
+use super::counts::{Counts, Tally};
+use super::instances::{self, Instances};
 use super::room::Room;
 use super::{Error, Receipt, changes, exceptions, rejected, retention, schema};
 use crate::callback::Callback;
@@ -80,6 +82,14 @@ impl Work {
     }
 }
 
+/// What a transaction would come to.
+struct Applied {
+    results: Vec<Result<Receipt, Error>>,
+    tally: Tally,
+    /// What has changed of the connected accounts.
+    instances: Instances,
+}
+
 /// A finished batch, for [`answer`].
 pub(super) struct Answers {
     jobs: Vec<Job>,
@@ -102,12 +112,18 @@ pub(super) async fn answer(mut batches: mpsc::UnboundedReceiver<Answers>) {
 pub(super) struct Shared {
     /// How far each configured sink has come; the writer stores it with whatever it commits next.
     pub(super) places: Mutex<BTreeMap<String, i64>>,
+    /// When each connected account was last heard of, as it is on disk.
+    pub(super) instances: Mutex<Instances>,
+    /// What was committed.
+    pub(super) counts: Counts,
     /// Whether a [`Message::Progress`] is on its way.
     pub(super) progress_sent: AtomicBool,
     /// When the last commit succeeded, in milliseconds since the store was opened; negative while it is failing or full.
     pub(super) last_commit_ms: AtomicI64,
     /// The clock of `last_commit_ms`.
     pub(super) opened: Instant,
+    /// Since when anybody could have been heard.
+    pub(super) opened_at: Timestamp,
 }
 
 impl Shared {
@@ -115,6 +131,11 @@ impl Shared {
     pub(super) fn places(&self) -> BTreeMap<String, i64> {
         // Nothing that holds this lock can panic half-way through a change.
         self.places.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The connected accounts; only the writer changes them.
+    pub(super) fn instances(&self) -> MutexGuard<'_, Instances> {
+        self.instances.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -179,12 +200,14 @@ impl Writer {
 
     /// One transaction for all of it; whether it was committed.
     fn commit(&mut self, mut jobs: Vec<Job>) -> bool {
-        let first_seq = self.next_seq;
+        let (began, first_seq) = (Instant::now(), self.next_seq);
         let places = self.shared.places();
         let outcome = self.apply(&mut jobs, &places);
         let committed = outcome.is_ok();
         let results = match outcome {
-            Ok(results) => {
+            Ok(Applied { results, tally, instances }) => {
+                self.shared.counts.committed(&tally, began.elapsed());
+                instances::update(&mut self.shared.instances(), instances);
                 self.stored_places = places;
                 // A commit that had to leave out what adds is none that shows that the store works.
                 let works = if self.room.full { -1 } else { milliseconds(self.shared.opened) };
@@ -216,16 +239,13 @@ impl Writer {
     }
 
     /// What came of each job. Any failure is the failure of all: the transaction is rolled back.
-    fn apply(
-        &mut self,
-        jobs: &mut [Job],
-        places: &BTreeMap<String, i64>,
-    ) -> rusqlite::Result<Vec<Result<Receipt, Error>>> {
+    fn apply(&mut self, jobs: &mut [Job], places: &BTreeMap<String, i64>) -> rusqlite::Result<Applied> {
         self.room.check_file(&self.connection)?;
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         // Within the transaction, because each look at the database outside of one takes locks of its own.
         let mut left = self.room.left_bytes(&transaction)?;
         let mut results = Vec::with_capacity(jobs.len());
+        let (mut tally, mut heard) = (Tally::default(), BTreeMap::new());
         for job in jobs {
             let added = job.work.added_bytes();
             if added > left {
@@ -235,9 +255,15 @@ impl Writer {
             left -= added;
             results.push(match &mut job.work {
                 Work::Accept { callback, received_at, rejected_id } => {
-                    let receipt = changes::append(&transaction, callback, *received_at, &mut self.next_seq)?;
-                    if let Some(id) = rejected_id {
-                        rejected::remove(&transaction, *id)?;
+                    let (callback, received_at): (&Callback, _) = (callback, *received_at);
+                    let next_seq = &mut self.next_seq;
+                    let receipt = changes::append(&transaction, callback, received_at, next_seq, &mut tally)?;
+                    match rejected_id {
+                        Some(id) => drop(rejected::remove(&transaction, *id)?),
+                        None => {
+                            heard.insert(callback.instance_id().unwrap_or_default(), received_at);
+                            tally.came(received_at, callback.moment());
+                        }
                     }
                     Ok(receipt)
                 }
@@ -253,8 +279,9 @@ impl Writer {
                     .execute(params![sink, cursor])?;
             }
         }
+        let instances = instances::record(&transaction, &self.shared.instances(), heard, self.shared.opened_at)?;
         transaction.commit()?;
-        Ok(results)
+        Ok(Applied { results, tally, instances })
     }
 
     /// Gives the disk back what the write-ahead log takes up. Its file stays as large as a burst or a commit that was rolled back

@@ -34,7 +34,9 @@ fn others_than_this_host_need_the_token() {
     let token = "canary-token-77aa0b";
     let receiver = Receiver::start(&format!("[admin]\nlisten = \"0.0.0.0:0\"\ntoken = \"{token}\"\n"));
     let right = format!("authorization: Bearer {token}");
-    for path in ["/api/v1/changes", "/api/v1/sinks", "/api/v1/rejected", "/api/v1/messages/A"] {
+    for path in
+        ["/metrics", "/api/v1/changes", "/api/v1/sinks", "/api/v1/instances", "/api/v1/rejected", "/api/v1/messages/A"]
+    {
         for wrong in [
             vec!["host: localhost"],
             vec!["host: localhost", "authorization: Bearer canary-token-77aa0"],
@@ -58,6 +60,14 @@ fn others_than_this_host_need_the_token() {
     }
     for health in ["/livez", "/readyz"] {
         assert_eq!(get(&receiver, health, &["host: receiver.internal"]).status, 200, "health is no secret");
+    }
+    for (headers, are_there) in [(["host: localhost", "accept: */*"], false), (["host: localhost", &right], true)] {
+        let ready = get(&receiver, "/readyz", &headers).json();
+        assert_eq!(
+            ready.get("instances").is_some(),
+            are_there,
+            "whose accounts these are is nobody else's business: {ready}"
+        );
     }
 
     // The commands have it from the configuration, and reach a listener on all addresses.

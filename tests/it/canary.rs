@@ -133,7 +133,16 @@ fn provoke_refusals(receiver: &Receiver) {
 fn ask_the_operators_api(receiver: &Receiver) {
     let wrong = format!("Bearer {}", &ADMIN_TOKEN[1..]);
     let right = format!("Bearer {ADMIN_TOKEN}");
-    for path in ["/api/v1/changes", "/api/v1/rejected", "/api/v1/messages/A", "/api/v1/sinks", "/readyz", "/none"] {
+    for path in [
+        "/metrics",
+        "/api/v1/instances",
+        "/api/v1/changes",
+        "/api/v1/rejected",
+        "/api/v1/messages/A",
+        "/api/v1/sinks",
+        "/readyz",
+        "/none",
+    ] {
         let path = format!("{path}?phone={}&token={ADMIN_TOKEN}", PHONES[0]);
         for bearer in [&wrong, &right] {
             request(receiver.admin, "GET", &path, &[("authorization", bearer)], b"");
