@@ -1,0 +1,7 @@
+mod answers;
+mod configuration;
+mod conformance;
+mod destination;
+mod logins;
+mod outages;
+mod tls;
