@@ -60,7 +60,7 @@ pub(super) fn sink_to(url: &str, more: &str) -> RedisSink {
 
 /// Reads a configuration as it would be written under `[sinks.NAME.queue.redis]`.
 pub(super) fn config(text: &str) -> Result<Config, String> {
-    let config: Config = toml::from_str(text).map_err(|error| error.to_string())?;
+    let config: Config = toml::from_str(text).map_err(|error| error.message().to_owned())?;
     config.validate()?;
     Ok(config)
 }
