@@ -55,3 +55,32 @@ impl AsyncWrite for LastWords {
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_said_before_the_end_is_read_though_nothing_more_can_be_sent() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let stream = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut receiving, mut sending) = tokio::io::split(LastWords::new(stream));
+        let (mut server, _) = listener.accept().await.unwrap();
+        sending.write_all(b"a command").await.unwrap();
+        server.readable().await.unwrap();
+        server.write_all(b"no").await.unwrap();
+        // It closes without having read the command, which resets the connection.
+        drop(server);
+        let mut said = [0; 2];
+        tokio::select! {
+            biased;
+            result = async { loop { if let Err(error) = sending.write_all(&[0; 1024]).await { break error } } } => panic!("{result}"),
+            read = receiving.read_exact(&mut said) => drop(read.unwrap()),
+        }
+        assert_eq!(&said, b"no");
+        assert!(receiving.read_exact(&mut said).await.is_err(), "then it ends");
+    }
+}
