@@ -118,10 +118,10 @@ impl RedisSink {
     async fn connection(&self) -> Result<Arc<Connection>, String> {
         let connected = async {
             let mut shared = self.connection.lock().await;
-            if let Some(connection) = shared.as_ref().filter(|connection| connection.is_usable()) {
-                return Ok(Arc::clone(connection));
-            }
-            let connection = Arc::new(self.server.connect().await?);
+            let connection = match shared.take().filter(|connection| connection.is_usable()) {
+                Some(connection) => connection,
+                None => Arc::new(self.server.connect().await?),
+            };
             *shared = Some(Arc::clone(&connection));
             Ok(connection)
         };

@@ -60,11 +60,8 @@ impl Default for Config {
 impl Config {
     /// Checks what the types alone don't say, and what can be checked without reading the files.
     pub(in crate::sink::queue) fn validate(&self) -> Result<(), String> {
-        let address = Address::load(self.url.as_ref(), None, &SCHEMES);
-        match (&self.url, &self.url_file) {
-            (None, Some(_)) => {}
-            (Some(_), Some(_)) => return Err("url and url_file are both set; keep one of them".into()),
-            _ => drop(self.server(&address?)?),
+        if self.url.is_some() || self.url_file.is_none() {
+            self.server(&Address::load(self.url.as_ref(), self.url_file.as_deref(), &SCHEMES)?)?;
         }
         self.tls().validate()?;
         self.stream().map(drop)

@@ -27,7 +27,7 @@ use crate::sink::queue::Address;
 /// Where servers listen, with TLS too.
 const PORT: u16 = 6379;
 
-/// How many commands may be on their way to the connection's task: all that there are at once.
+/// How many commands may be on their way to the connection's task: as many as the deliveries at once usually have.
 const COMMANDS: usize = 1024;
 
 /// So much is written to the network at once when there is more to write.

@@ -1,7 +1,5 @@
 //! Who may add to a stream, and what is said of those who may not.
 
-use std::collections::HashMap;
-
 use super::destination::{Destination, sink_to};
 use crate::sink::conformance::{Give as _, delivery, first_failure};
 use crate::sink::queue::Broker as _;
@@ -10,33 +8,8 @@ use crate::sink::{FailureKind, Sink as _};
 const AWAY: FailureKind = FailureKind::Away { after: None };
 
 /// A user that may do no more than it has to, with a password that a URL has to encode.
-const USER: &str = "user canary-user on >canary/password ~changes +xadd";
-const LOGIN: &str = "canary-user:canary%2Fpassword";
-
-#[tokio::test]
-async fn an_entry_has_the_change_under_names_that_stay() {
-    let destination = Destination::start();
-    let change = delivery("m");
-    destination.sink("").give(std::slice::from_ref(&change)).await.unwrap();
-    destination.sink("body = \"callback\"").give(std::slice::from_ref(&change)).await.unwrap();
-    let event = serde_json::to_string(&change.change).unwrap();
-    let expected = [event.as_str(), change.change.callback.get()].map(|body| {
-        let id = change.change.facts.event_id();
-        let fields = [("id", id.as_str()), ("status", "READ"), ("message_id", "m"), ("body", body)];
-        HashMap::from(fields.map(|(name, value)| (name.to_owned(), value.to_owned())))
-    });
-    assert_eq!(destination.entries("changes"), expected);
-}
-
-#[tokio::test]
-async fn a_stream_is_trimmed_to_about_the_length_that_is_asked_for() {
-    let destination = Destination::start_with("stream-node-max-entries 10");
-    let changes: Vec<_> = (0..200).map(|number| delivery(&number.to_string())).collect();
-    destination.sink("max_length = 50").give(&changes).await.unwrap();
-    let left = destination.message_ids("changes");
-    assert!((50..=60).contains(&left.len()), "{}", left.len());
-    assert_eq!(left.last().map(String::as_str), Some("199"), "the oldest go first");
-}
+pub(super) const USER: &str = "user canary-user on >canary/password ~changes +xadd";
+pub(super) const LOGIN: &str = "canary-user:canary%2Fpassword";
 
 #[tokio::test]
 async fn a_password_a_user_and_a_database_are_used() {
@@ -106,41 +79,4 @@ async fn what_a_user_may_not_do_is_refused() {
         let told = sink.reach().await.unwrap_err();
         assert!(told.contains("NOPERM"), "{told}");
     }
-}
-
-#[tokio::test]
-async fn reaching_the_server_says_what_it_would_do_and_adds_nothing() {
-    let destination = Destination::start();
-    let address = destination.server.address();
-    let sink = destination.sink("");
-    let synced = "; what it confirms is synced to its disk (appendfsync always)";
-    assert_eq!(
-        sink.reach().await.unwrap(),
-        format!("{address} answers and takes entries into the stream changes, which has 0 entries{synced}")
-    );
-    assert_eq!(redis::cmd("EXISTS").arg("changes").query::<u64>(&mut destination.client()).unwrap(), 0);
-    sink.give(&[delivery("m")]).await.unwrap();
-    assert!(sink.reach().await.unwrap().contains("which has 1 entries"));
-    assert_eq!(destination.message_ids("changes"), ["m"]);
-    for (setting, said) in [
-        ("appendfsync everysec", "synced to its disk within a second or two"),
-        ("appendfsync no", "on its disk when its system likes"),
-        ("appendonly no", "in its memory only"),
-    ] {
-        destination.tell(&format!("CONFIG SET {setting}"));
-        let told = sink.reach().await.unwrap();
-        assert!(told.contains(said), "{told}");
-    }
-    let sink = destination.sink("stream = \"changes:{status}\"");
-    assert!(sink.reach().await.unwrap().contains("into the stream changes:_, which has 0 entries"));
-    destination.tell("SET changes:_ text");
-    assert!(sink.reach().await.unwrap_err().contains("the key is there, and is no stream"));
-    destination.tell("CONFIG SET maxmemory 1");
-    assert!(sink.reach().await.unwrap_err().contains("OOM"));
-    destination.tell("CONFIG SET maxmemory 0");
-
-    // A user who may do nothing else is told no more.
-    destination.tell(&format!("ACL SETUSER {}", USER.strip_prefix("user ").unwrap()));
-    let sink = sink_to(&format!("redis://{LOGIN}@{address}"), "");
-    assert_eq!(sink.reach().await.unwrap(), format!("{address} answers and takes entries into the stream changes"));
 }

@@ -27,13 +27,12 @@ async fn a_server_that_hangs_is_away_and_gets_what_it_has_not_confirmed_when_it_
         assert_eq!(failure.cause, format!("no answer from {} within 300ms", proxy.address()));
     }
     assert!(sink.reach().await.unwrap_err().ends_with("within 300ms"));
-    // Several at once wait no longer than one.
-    let changes = ["a", "b", "c"].map(|id| [delivery(id)]);
-    let began = tokio::time::Instant::now();
-    let [a, b, c] = &changes;
-    tokio::join!(first_failure(&sink, a), first_failure(&sink, b), first_failure(&sink, c));
-    let waited = began.elapsed();
-    assert!(waited < std::time::Duration::from_millis(900), "{waited:?}");
+    // Several at once, of which one connects.
+    let [a, b, c] = ["a", "b", "c"].map(|id| [delivery(id)]);
+    let failures = tokio::join!(first_failure(&sink, &a), first_failure(&sink, &b), first_failure(&sink, &c));
+    for failure in [failures.0, failures.1, failures.2] {
+        assert_eq!(failure.kind, AWAY);
+    }
     proxy.go_on();
     sink.give(&["a", "b"].map(delivery)).await.unwrap();
     let taken = destination.message_ids("changes");
