@@ -24,6 +24,7 @@ mod metrics;
 mod odd_answers;
 mod operator;
 mod places;
+mod queue_redis;
 mod refusals;
 mod register;
 mod rejected;

@@ -1,98 +1,194 @@
-//! The Redis sink: each change into a stream.
+//! The Redis sink: each change as an entry of a stream.
+//!
+//! All `XADD`s of a batch are sent before the first reply is awaited, each as a request of its own: so it is known of each whether
+//! it was confirmed, also when others are refused or the connection breaks between them.
 
-use std::path::PathBuf;
-use std::time::Duration;
+mod answer;
+mod config;
+mod connection;
+mod last_words;
+mod reach;
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::Deserialize;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesOrdered;
+use redis::{Cmd, Value, cmd};
+use tokio::sync::Mutex;
+use tokio::task::unconstrained;
+use tokio::time::timeout;
 
-use super::{Address, Broker, Template};
-use crate::config::units;
+use super::{Broker, Template};
 use crate::sink::body::Body;
-use crate::sink::{Delivery, Failure, Sink, tls};
+use crate::sink::{Delivery, Failure, FailureKind, Sink};
+use crate::status::StatusChange;
+use connection::{Connection, NoReply, Server};
 
-/// The forms of its URLs.
-const SCHEMES: [&str; 2] = ["redis", "rediss"];
+pub use config::Config;
 
-/// Where messages go, and in which form.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// The broker; this or `url_file` must be set.
-    pub url: Option<Address>,
-    /// The same from a file.
-    pub url_file: Option<PathBuf>,
-    /// The key of the stream.
-    pub stream: Option<Template>,
-    /// What a message's body is.
-    pub body: Body,
-    /// How long connecting may take, and how long a confirmation.
-    #[serde(deserialize_with = "units::duration::deserialize")]
-    pub timeout: Duration,
-    /// Certificate authorities (PEM) that are trusted besides the system's.
-    pub ca_file: Option<PathBuf>,
-    /// The certificate (PEM) by which the receiver shows who it is.
-    pub cert_file: Option<PathBuf>,
-    /// Its key.
-    pub key_file: Option<PathBuf>,
-}
+/// A longer body may be more than the server takes, whose `proto-max-bulk-len` can't be less. One that is costs the connection, so
+/// each that may be has a connection of its own.
+const LARGE: usize = 1 << 20;
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            url: None,
-            url_file: None,
-            stream: None,
-            body: Body::default(),
-            timeout: Duration::from_secs(10),
-            ca_file: None,
-            cert_file: None,
-            key_file: None,
-        }
-    }
-}
-
-impl Config {
-    /// Checks what the types alone don't say, and what can be checked without reading the files.
-    pub(super) fn validate(&self) -> Result<(), String> {
-        if self.url_file.is_none() {
-            Address::load(self.url.as_ref(), None, &SCHEMES)?;
-        }
-        self.tls().validate()
-    }
-
-    fn tls(&self) -> tls::Files<'_> {
-        tls::Files { ca: self.ca_file.as_deref(), cert: self.cert_file.as_deref(), key: self.key_file.as_deref() }
-    }
-}
-
-/// Publishes each change.
+/// Adds each change to a stream.
 pub struct RedisSink {
-    address: Address,
+    server: Arc<Server>,
+    stream: Template,
+    max_length: Option<NonZeroU64>,
+    body: Body,
+    /// What all deliveries share. Made by the first one that finds none to use.
+    connection: Mutex<Option<Arc<Connection>>>,
+}
+
+/// A change as the server is given it.
+struct Entry {
+    /// Or why there is none.
+    command: Result<Cmd, Failure>,
+    is_large: bool,
 }
 
 impl RedisSink {
     /// Reads the files that the configuration names, and connects to nothing.
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
-        let address = Address::load(config.url.as_ref(), config.url_file.as_deref(), &SCHEMES);
-        Ok(Self { address: address.map_err(anyhow::Error::msg)? })
+        Ok(Self {
+            server: Arc::new(config.load_server()?),
+            stream: config.stream().map_err(anyhow::Error::msg)?.clone(),
+            max_length: config.max_length,
+            body: config.body,
+            connection: Mutex::default(),
+        })
+    }
+
+    /// The id, the status and the message id are fields of their own, so that a consumer knows without reading the JSON what it has
+    /// seen, and what it wants.
+    fn entry(&self, change: &StatusChange) -> Entry {
+        let body = match self.body.of(change) {
+            Ok(body) => body,
+            Err(failure) => return Entry { command: Err(failure), is_large: false },
+        };
+        let is_large = body.len() > LARGE;
+        let mut command = cmd("XADD");
+        command.arg(self.stream.render(change));
+        if let Some(max_length) = self.max_length {
+            command.arg("MAXLEN").arg("~").arg(max_length.get());
+        }
+        command.arg("*").arg("id").arg(change.facts.event_id()).arg("status").arg(change.facts.status.as_str());
+        command.arg("message_id").arg(&change.facts.message_id).arg("body").arg(body);
+        Entry { command: Ok(command), is_large }
+    }
+
+    /// Adds entries over the shared connection, or a large one alone. The outcomes end with the first that has no reply: none after
+    /// it has one.
+    async fn add(&self, entries: &[Entry]) -> Vec<Result<(), Failure>> {
+        let is_large = entries.iter().any(|entry| entry.is_large);
+        let connected = if is_large { self.server.connect().await.map(Arc::new) } else { self.connection().await };
+        let connection = match connected {
+            Ok(connection) => connection,
+            Err(cause) => return vec![Err(Failure::away(cause))],
+        };
+        let mut replies: FuturesOrdered<_> = entries.iter().map(|entry| add_one(&connection, entry)).collect();
+        let mut outcomes = Vec::with_capacity(entries.len());
+        loop {
+            // Replies come one after the other: as long as one comes in time, the server is there, however long they all take.
+            // Without a limit on how much is done in one go, they are all sent in order.
+            let reply = match timeout(self.server.timeout, unconstrained(replies.next())).await {
+                Ok(Some(reply)) => reply,
+                Ok(None) => return outcomes,
+                Err(_) => Err(self.server.silence()),
+            };
+            let has_reply = reply.is_ok();
+            let outcome = reply.unwrap_or_else(|cause| {
+                // A large one may be why the connection broke.
+                Err(if is_large { Failure::try_again(cause) } else { Failure::away(cause) })
+            });
+            if matches!(&outcome, Err(Failure { kind: FailureKind::Away { .. }, .. })) {
+                // The server's name may lead to another one by now, as after a failover.
+                connection.give_up();
+            }
+            outcomes.push(outcome);
+            if !has_reply {
+                return outcomes;
+            }
+        }
+    }
+
+    /// The shared connection.
+    async fn connection(&self) -> Result<Arc<Connection>, String> {
+        let connected = async {
+            let mut shared = self.connection.lock().await;
+            let connection = match shared.take().filter(|connection| connection.is_usable()) {
+                Some(connection) => connection,
+                None => Arc::new(self.server.connect().await?),
+            };
+            *shared = Some(Arc::clone(&connection));
+            Ok(connection)
+        };
+        // Whoever waits for another delivery's attempt waits no longer than for one of its own.
+        timeout(self.server.timeout, connected).await.unwrap_or_else(|_| Err(self.server.silence()))
+    }
+}
+
+/// What became of one entry, or why there is no reply.
+async fn add_one(connection: &Connection, entry: &Entry) -> Result<Result<(), Failure>, String> {
+    let command = match &entry.command {
+        Ok(command) => command,
+        Err(failure) => return Ok(Err(failure.clone())),
+    };
+    match connection.request(command).await {
+        // The id that the server gave it.
+        Ok(Value::BulkString(_)) => Ok(Ok(())),
+        Ok(_) => Err(connection.server().says("something other than an entry's id")),
+        Err(NoReply::Error(error)) => Ok(Err(answer::failure(connection.server(), &error))),
+        Err(NoReply::Lost(cause)) => Err(cause),
     }
 }
 
 #[async_trait]
 impl Sink for RedisSink {
     async fn deliver(&self, changes: &[Delivery]) -> Vec<Result<(), Failure>> {
-        vec![Err(Failure::away("not there yet")); changes.len()]
+        let entries: Vec<_> = changes.iter().map(|delivery| self.entry(&delivery.change)).collect();
+        let mut outcomes = Vec::with_capacity(changes.len());
+        for run in entries.chunk_by(|one, next| !one.is_large && !next.is_large) {
+            let so_far = outcomes.len();
+            outcomes.extend(self.add(run).await);
+            if outcomes.len() < so_far + run.len() {
+                break;
+            }
+        }
+        outcomes
+    }
+
+    fn batch(&self) -> usize {
+        256
+    }
+
+    /// The server works on one command at a time. While it syncs one batch to disk, the next ones arrive.
+    fn concurrency(&self) -> usize {
+        4
     }
 }
 
 #[async_trait]
 impl Broker for RedisSink {
     fn describe(&self) -> String {
-        self.address.places()
+        let (body, stream, server) = (self.body.plural(), &self.stream, &self.server);
+        let trimmed = match self.max_length {
+            Some(max_length) => format!(", trimmed to about {max_length} entries"),
+            None => String::new(),
+        };
+        let timeout = humantime::format_duration(server.timeout);
+        format!("{body} into the stream {stream} at {server}{trimmed}, confirmed by the entry's id within {timeout}")
     }
 
     async fn reach(&self) -> Result<String, String> {
-        Err("not there yet".into())
+        let stream = self.stream.with_all("_");
+        timeout(self.server.timeout, reach::reach(&self.server, &stream))
+            .await
+            .unwrap_or_else(|_| Err(self.server.silence()))
     }
 }
+
+#[cfg(test)]
+mod tests;

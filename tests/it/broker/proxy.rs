@@ -9,6 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{oneshot, watch};
+use tokio::task::JoinSet;
 
 use super::{comes_true, free_port};
 
@@ -106,6 +107,7 @@ impl Shared {
     /// Listens whenever it should, and says whether it does.
     async fn serve(self: &Arc<Self>, address: SocketAddr, listening: &watch::Sender<bool>) {
         let mut state = self.state.subscribe();
+        let mut connections = JoinSet::new();
         loop {
             state.wait_for(|state| state.accepts).await.expect("its sender is here");
             let listener = listen(address).await;
@@ -118,12 +120,15 @@ impl Shared {
                         let State { accepts, cuts, .. } = *state.borrow();
                         if accepts {
                             let shared = Arc::clone(self);
-                            tokio::spawn(async move { shared.forward(client, cuts).await });
+                            connections.spawn(async move { shared.forward(client, cuts).await });
+                            while connections.try_join_next().is_some() {}
                         }
                     }
                 }
             }
             stop_listening(listener);
+            // None of them forwards anything after this.
+            connections.shutdown().await;
             listening.send_replace(false);
         }
     }

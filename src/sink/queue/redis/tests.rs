@@ -1,0 +1,9 @@
+mod answers;
+mod configuration;
+mod conformance;
+mod destination;
+mod entries;
+mod logins;
+mod outages;
+mod reach;
+mod tls;
