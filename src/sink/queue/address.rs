@@ -48,9 +48,8 @@ impl Address {
 
     /// What must not be, as a broker's or a client's words may repeat it.
     pub(super) fn hidden(&self) -> Hidden {
-        // A name without a password is a token.
-        let secrets = self.0.iter().map(|url| url.password().unwrap_or_else(|| url.username()));
-        Hidden::new(self.0.iter().map(Url::as_str).chain(secrets))
+        let secrets = self.0.iter().flat_map(|url| [url.as_str(), url.username(), url.password().unwrap_or_default()]);
+        Hidden::new(secrets)
     }
 }
 
