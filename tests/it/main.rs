@@ -23,6 +23,7 @@ mod kills;
 mod odd_answers;
 mod operator;
 mod places;
+mod queue_rabbitmq;
 mod refusals;
 mod register;
 mod rejected;

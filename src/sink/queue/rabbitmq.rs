@@ -268,6 +268,7 @@ impl Broker for RabbitmqSink {
             None => String::new(),
             Some((kind, None)) => format!(", declared with type {}", kind.name()),
             Some((kind, Some((queue, key)))) => {
+                let (queue, key) = (queue.as_str(), key.as_str());
                 format!(", declared with type {} and a queue {queue:?} bound by {key:?}", kind.name())
             }
         };

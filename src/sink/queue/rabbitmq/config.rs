@@ -113,7 +113,7 @@ impl From<ExchangeType> for ExchangeKind {
 impl Config {
     /// Checks what the types alone don't say, and what can be checked without reading the files.
     pub(in crate::sink::queue) fn validate(&self) -> Result<(), String> {
-        if self.url_file.is_none() {
+        if self.url_file.is_none() || self.url.is_some() {
             nodes(&self.load_address()?)?;
         }
         self.load_exchange()?;

@@ -72,14 +72,28 @@ impl Cluster {
             .with_client_property("product".into(), "plugchat-receiver".into())
             .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
         let connection = Connection::connector(node.clone(), runtime, take, properties).await;
-        let connection = connection.map_err(|error| match error.kind() {
-            ErrorKind::ProtocolError(refusal) if refusal.get_id() == ACCESS_REFUSED => {
-                format!("the user name or the password is refused ({})", self.words(&error))
-            }
-            _ => self.words(&error),
-        })?;
+        let connection = connection.map_err(|error| self.refusal(node, &error))?;
         shutter.on_drop = false;
         Ok(Link { connection, shutter, is_cut: AtomicBool::new(false), idle: Mutex::default() })
+    }
+
+    /// Why a node does not greet as it should, for people.
+    fn refusal(&self, node: &AMQPUri, error: &lapin::Error) -> String {
+        let words = self.words(error);
+        match (error.kind(), &node.scheme) {
+            (ErrorKind::ProtocolError(refusal), _) if refusal.get_id() == ACCESS_REFUSED => {
+                format!("the user name or the password is refused ({words})")
+            }
+            (ErrorKind::ProtocolError(_), _) => words,
+            // Neither is told in a way that the client hears.
+            (_, AMQPScheme::AMQP) => {
+                format!("{words}; if the broker wants TLS there, the URL has to begin with amqps://")
+            }
+            (_, AMQPScheme::AMQPS) if !self.tls.client_auth_cert_resolver.has_certs() => {
+                format!("{words}; if the broker wants a certificate, set cert_file and key_file")
+            }
+            _ => words,
+        }
     }
 
     /// An error of the client's, for people.
