@@ -187,7 +187,7 @@ fn at_the_lowest_level_no_password_and_no_phone_number_is_printed() {
     });
     let checked = receiver.run(&["check", "--connect"]);
     let printed = format!("{}{}{}", receiver.output(), checked.1, checked.2);
-    assert!(printed.contains("\"TRACE\"") && printed.contains("unroutable"), "{printed}");
+    assert!(printed.contains("unroutable"), "{printed}");
     for canary in ["canary", "Y2FuYXJ5", "5544999999999"] {
         assert_eq!(printed.find(canary).map(|at| &printed[at.saturating_sub(300)..]), None, "{canary}");
     }
