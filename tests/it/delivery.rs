@@ -10,16 +10,17 @@ use crate::destination::{Destination, Reply};
 use crate::support::{Home, Receiver, callback, wait_until};
 
 /// Pauses short enough for a test.
-const QUICK: &str = "[sinks.crm.delivery]\nbackoff = { min = \"5ms\", max = \"50ms\" }\nstart = \"beginning\"\n";
+pub(crate) const QUICK: &str =
+    "[sinks.crm.delivery]\nbackoff = { min = \"5ms\", max = \"50ms\" }\nstart = \"beginning\"\n";
 
-const STATUSES: [&str; 4] = ["SENT", "RECEIVED", "READ", "PLAYED"];
+pub(crate) const STATUSES: [&str; 4] = ["SENT", "RECEIVED", "READ", "PLAYED"];
 
 fn text<'a>(event: &'a Value, key: &str) -> &'a str {
     event[key].as_str().expect("a text")
 }
 
 /// Each message's statuses as they were first taken.
-fn first_taken(events: &[Value]) -> BTreeMap<String, Vec<String>> {
+pub(crate) fn first_taken(events: &[Value]) -> BTreeMap<String, Vec<String>> {
     let mut seen = BTreeSet::new();
     let mut messages: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for event in events {
@@ -31,7 +32,7 @@ fn first_taken(events: &[Value]) -> BTreeMap<String, Vec<String>> {
     messages
 }
 
-fn post_lifecycles(receiver: &Receiver, messages: std::ops::Range<usize>) {
+pub(crate) fn post_lifecycles(receiver: &Receiver, messages: std::ops::Range<usize>) {
     for status in STATUSES {
         for message in messages.clone() {
             let answer = receiver.post(&callback(&format!("message-{message}"), status, 1_632_234_645_000));

@@ -25,6 +25,7 @@ mod odd_answers;
 mod operator;
 mod places;
 mod queue_redis;
+mod queue_rabbitmq;
 mod refusals;
 mod register;
 mod rejected;

@@ -53,6 +53,11 @@ impl Template {
         self.render_with(|_, name| name.push_str(value))
     }
 
+    /// The most bytes that a name may have.
+    pub(super) fn longest(&self) -> usize {
+        self.with_all(&"x".repeat(MAX_VALUE)).len()
+    }
+
     fn render_with(&self, mut push: impl FnMut(Variable, &mut String)) -> String {
         self.0.iter().fold(String::new(), |mut name, part| {
             match part {
