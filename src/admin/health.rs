@@ -25,11 +25,10 @@ pub(super) async fn live() -> Json<Value> {
 /// 200 when a real commit works now or did a moment ago and every sink's drain comes round; else 503. Each check by its name.
 pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let stopping = admin.stopping.load(Ordering::Acquire);
-    let store = match tokio::time::timeout(PROBE_TIMEOUT, admin.store.probe()).await {
-        // That much is under way is not that nothing works.
-        Ok(Ok(()) | Err(store::Error::Busy)) => json!({ "ok": true }),
-        Ok(Err(error)) => json!({ "ok": false, "detail": error.to_string() }),
-        Err(_) => json!({ "ok": false, "detail": "a commit takes too long" }),
+    let store = match probe(&admin).await {
+        Some(Ok(())) => json!({ "ok": true }),
+        Some(Err(error)) => json!({ "ok": false, "detail": error.to_string() }),
+        None => json!({ "ok": false, "detail": "a commit takes too long" }),
     };
     let mut checks = Map::new();
     checks.insert("store".into(), store);
@@ -49,4 +48,16 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     let ready = checks.values().all(|check| check["ok"] == true);
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({ "ready": ready, "checks": checks }))).into_response()
+}
+
+/// Whether everything works that a restart might set right: commits, and every sink's drain. Room is nothing that a restart makes:
+/// a receiver whose store is full is well, and answers 503.
+pub(crate) async fn is_well(admin: &Admin) -> bool {
+    let commits = matches!(probe(admin).await, Some(Ok(()) | Err(store::Error::Full)));
+    commits && admin.sinks.iter().all(|sink| sink.is_moving())
+}
+
+/// Whether a real commit works; `None` when it doesn't come back in time.
+async fn probe(admin: &Admin) -> Option<Result<(), store::Error>> {
+    tokio::time::timeout(PROBE_TIMEOUT, admin.store.probe()).await.ok()
 }
