@@ -64,6 +64,8 @@ impl Notifier {
         let Some(path) = std::env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else { return Ok(None) };
         let socket = UnixDatagram::unbound()?;
         socket.connect(&path).with_context(|| format!("cannot reach NOTIFY_SOCKET ({})", path.display()))?;
+        // A manager that does not listen holds nobody up.
+        socket.set_nonblocking(true)?;
         let variable = |name| std::env::var(name).ok();
         // It may be meant for the process that started this one.
         let is_ours = variable("WATCHDOG_PID").is_none_or(|pid| pid == std::process::id().to_string());

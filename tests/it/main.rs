@@ -2,8 +2,10 @@
 
 mod fake_plugchat;
 mod inside;
+mod sockets;
 mod support;
 
+mod activation;
 mod admin;
 mod answers;
 mod bounds;
