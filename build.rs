@@ -1,5 +1,4 @@
 //! Facts of the build, for `--version`. The same sources, compiler and commit give the same ones.
-#![expect(clippy::print_stdout, reason = "that is how a build script speaks to cargo")]
 
 use std::process::Command;
 

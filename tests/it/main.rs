@@ -2,6 +2,7 @@
 
 mod fake_plugchat;
 mod inside;
+mod proxy;
 mod sockets;
 mod support;
 
@@ -22,6 +23,7 @@ mod kills;
 mod odd_answers;
 mod operator;
 mod places;
+mod proxies;
 mod refusals;
 mod register;
 mod rejected;
@@ -30,6 +32,7 @@ mod requests;
 mod room;
 mod secrets;
 mod send;
+mod shipped;
 mod smoke;
 mod starting;
 mod stopping;
