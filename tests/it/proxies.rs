@@ -252,6 +252,37 @@ fn say(mut stream: TcpStream, answer: &[u8]) -> Option<TcpStream> {
     None
 }
 
+#[test]
+fn a_connection_that_is_closed_under_a_callback_does_not_lose_it() {
+    for kind in KINDS {
+        let proxy = Proxy::start_with(kind, &in_the_receivers_place(answer_once), &[]);
+        let mut stream = proxy.connect();
+        for number in 0..10 {
+            let answer = exchange(&mut stream, &callback(&number.to_string(), "READ", MOMENT));
+            assert_eq!((answer.status, answer.body.as_str()), (200, "{}"), "{kind:?}: {number}: {answer:?}");
+        }
+    }
+}
+
+/// Answers a request, and closes when the next one is here.
+fn answer_once(mut stream: TcpStream) -> Option<TcpStream> {
+    read_request(&mut stream);
+    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}");
+    read_request(&mut stream);
+    None
+}
+
+/// Reads to the end of a callback, or of the connection.
+fn read_request(stream: &mut TcpStream) {
+    let (mut request, mut bytes) = (Vec::new(), [0; 4096]);
+    while !request.ends_with(b"}") {
+        match stream.read(&mut bytes) {
+            Ok(count @ 1..) => request.extend_from_slice(&bytes[..count]),
+            _ => return,
+        }
+    }
+}
+
 /// How many callers there are, each with one connection for as long as the proxy keeps it.
 const CALLERS: usize = 20;
 
