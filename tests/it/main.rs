@@ -24,6 +24,7 @@ mod odd_answers;
 mod operator;
 mod places;
 mod proxies;
+mod proxy_logs;
 mod refusals;
 mod register;
 mod rejected;

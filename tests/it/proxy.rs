@@ -11,6 +11,7 @@ use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tempfile::TempDir;
 
+use crate::sockets::socket;
 use crate::support::{Answer, JSON, PATIENCE, path, read_answer, repository, send_request, signal, wait_until};
 
 /// The name that the certificate is for, as callers write it into their requests.
@@ -194,6 +195,20 @@ pub(crate) type Https = StreamOwned<ClientConnection, TcpStream>;
 pub(crate) fn exchange(stream: &mut (impl Read + Write), body: &str) -> Answer {
     send_request(stream, "POST", &path(), &JSON, body.as_bytes());
     read_answer(stream)
+}
+
+/// Listens where the receiver would, and does this with every connection; what it returns is kept open.
+pub(crate) fn in_the_receivers_place(behave: fn(TcpStream) -> Option<TcpStream>) -> String {
+    let listener = socket();
+    let address = listener.local_addr().expect("it is bound").to_string();
+    // It ends with the tests.
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for stream in listener.incoming().flatten() {
+            kept.extend(behave(stream));
+        }
+    });
+    address
 }
 
 /// Makes an authority, and a certificate by it for [`NAME`]; who trusts the authority.
