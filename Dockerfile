@@ -1,12 +1,14 @@
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
 COPY . .
+# For --version: docker build --build-arg COMMIT=$(git rev-parse HEAD) .
+ARG COMMIT
 # The caches keep the compiled dependencies between builds. They also outlive this checkout, so the sources are touched:
 # otherwise cargo could take an older file for one that it has compiled already.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target,sharing=locked \
-    touch src/lib.rs src/main.rs \
-    && cargo build --release --locked \
+    touch build.rs src/lib.rs src/main.rs \
+    && PLUGCHAT_RECEIVER_COMMIT=$COMMIT cargo build --release --locked \
     && deploy/rootfs.sh target/release/plugchat-receiver /rootfs
 
 # Nothing but what the receiver needs: no shell, no package manager.

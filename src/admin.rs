@@ -3,7 +3,7 @@
 mod api;
 mod dead;
 mod guard;
-mod health;
+pub(crate) mod health;
 mod metrics;
 mod rejected;
 mod sinks;

@@ -25,9 +25,20 @@ use clap::{Parser, Subcommand};
 
 use crate::config;
 
+/// What `--version` says; `-V` says the first line.
+const LONG_VERSION: &str = concat!(
+    env!("CARGO_PKG_VERSION"),
+    "\ncommit ",
+    env!("BUILD_COMMIT"),
+    "\n",
+    env!("BUILD_RUSTC"),
+    "\nfor ",
+    env!("BUILD_TARGET")
+);
+
 /// Receives WhatsApp message-status callbacks from Plugchat and Z-API, durably, and hands each status change on.
 #[derive(Debug, Parser)]
-#[command(name = "plugchat-receiver", version, arg_required_else_help = true)]
+#[command(name = "plugchat-receiver", version, long_version = LONG_VERSION, arg_required_else_help = true)]
 struct Arguments {
     /// The configuration [default: the one that PLUGCHAT_RECEIVER_CONFIG names, else ./config.toml, else
     /// /etc/plugchat-receiver/config.toml, else built in].

@@ -10,7 +10,7 @@
 //! - Nothing below `service` knows the whole configuration. Nothing is unbounded. No task is spawned and forgotten.
 //!
 //! In reading order: [`status`], [`callback`], [`store`], [`sink`], [`dispatch`], [`http`], [`admin`], [`plugchat`], [`config`],
-//! [`service`], [`cli`], [`telemetry`].
+//! [`service`], [`systemd`], [`cli`], [`telemetry`].
 
 pub mod admin;
 pub mod callback;
@@ -29,6 +29,7 @@ mod silence;
 pub mod sink;
 pub mod status;
 pub mod store;
+pub mod systemd;
 pub mod telemetry;
 mod throttle;
 mod visible;

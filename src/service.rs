@@ -1,5 +1,6 @@
 //! Wires the parts, runs them, and stops them in order.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,16 +8,18 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::net::TcpListener;
+use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, health};
 use crate::config::{self, Config};
 use crate::dispatch::{Drain, Standing};
 use crate::http::{self, connection};
 use crate::silence;
 use crate::sink::{self, Name, Sink};
 use crate::store::{Start, Store};
+use crate::systemd::{Listeners, Notifier};
 
 /// How long requests in flight may take to end when the service stops; what is still being read then is answered 503.
 const REQUESTS_WITHIN: Duration = Duration::from_secs(4);
@@ -48,6 +51,8 @@ type OnReady = Box<dyn FnOnce(&Ready) + Send>;
 pub struct Service {
     config: Config,
     own_sinks: Vec<(Name, Box<dyn Sink>)>,
+    listeners: Listeners,
+    notifier: Option<Notifier>,
     on_ready: Option<OnReady>,
 }
 
@@ -65,12 +70,22 @@ pub struct Ready {
 impl Service {
     /// A receiver with this configuration.
     pub fn new(config: Config) -> Self {
-        Self { config, own_sinks: Vec::new(), on_ready: None }
+        Self { config, own_sinks: Vec::new(), listeners: Listeners::default(), notifier: None, on_ready: None }
     }
 
     /// Adds a sink of one's own to the configured ones. It is given every change from the first start with it on.
     pub fn add_sink(&mut self, name: Name, sink: Box<dyn Sink>) {
         self.own_sinks.push((name, sink));
+    }
+
+    /// Listens on these sockets instead of where the configuration says.
+    pub fn listen_on(&mut self, listeners: Listeners) {
+        self.listeners = listeners;
+    }
+
+    /// Tells systemd how it goes.
+    pub fn notify(&mut self, notifier: Notifier) {
+        self.notifier = Some(notifier);
     }
 
     /// Calls `tell` once callbacks are received.
@@ -84,11 +99,14 @@ impl Service {
     /// # Errors
     /// When it can't start, or when the store's writer ends by itself.
     pub async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let Self { mut config, own_sinks, on_ready } = self;
-        // A listen address with port 0 is known only now, and the callback URL needs it.
-        let public = bind(config.server.listen, "server.listen").await?;
-        let admin_listener = bind(config.admin.listen, "admin.listen").await?;
+        let Self { mut config, own_sinks, listeners, notifier, on_ready } = self;
+        let public = listen(listeners.public, config.server.listen, "server.listen").await?;
+        let admin_listener = listen(listeners.admin, config.admin.listen, "admin.listen").await?;
+        // Sockets that were handed over, and port 0, are known only now. The callback URL needs them, and others must not reach the
+        // operator's API without a token.
         config.server.listen = public.local_addr()?;
+        config.admin.listen = admin_listener.local_addr()?;
+        config.admin.validate().map_err(|error| config::Error::new("the configuration", error))?;
         let folder = config.store.sqlite.path.clone();
 
         let pretty = config.log.is_pretty();
@@ -137,7 +155,7 @@ impl Service {
         });
         let ready = Ready {
             public: config.server.listen,
-            admin: admin_listener.local_addr()?,
+            admin: config.admin.listen,
             callback_url: secrets.first().map(|secret| config.server.callback_url(secret)).unwrap_or_default(),
         };
         tracing::info!(
@@ -160,12 +178,19 @@ impl Service {
         let bounds = config.server.bounds(Arc::clone(&counts));
         let router = http::router(config.server, &secrets, store.clone(), counts, closing.clone());
         let mut server = tokio::spawn(connection::serve(public, router, bounds, stop_requests.clone()));
+        if let Some(notifier) = &notifier {
+            notifier.ready();
+        }
 
         let failed = tokio::select! {
             () = shutdown => false,
             () = store.writer_ended() => true,
+            never = feed_watchdog(notifier.as_ref(), &admin) => match never {},
         };
         tracing::info!("stopping: requests in flight are answered, deliveries end their batch");
+        if let Some(notifier) = &notifier {
+            notifier.stopping();
+        }
         admin.stopping.store(true, Ordering::Release);
         stop_requests.cancel();
         if tokio::time::timeout(REQUESTS_WITHIN, &mut server).await.is_err() {
@@ -190,8 +215,44 @@ impl Service {
     }
 }
 
-async fn bind(address: SocketAddr, key: &str) -> anyhow::Result<TcpListener> {
+/// What was handed over, else a socket of its own.
+async fn listen(
+    handed_over: Option<std::net::TcpListener>,
+    address: SocketAddr,
+    key: &str,
+) -> anyhow::Result<TcpListener> {
+    if let Some(listener) = handed_over {
+        listener.set_nonblocking(true)?;
+        return Ok(TcpListener::from_std(listener)?);
+    }
     TcpListener::bind(address).await.with_context(|| {
         format!("cannot listen on {address}; is it in use, by another receiver perhaps? Stop that one or change {key}")
     })
+}
+
+/// Feeds the watchdog for as long as all is well: it restarts a receiver that hangs.
+async fn feed_watchdog(notifier: Option<&Notifier>, admin: &Admin) -> Infallible {
+    let Some((notifier, watchdog)) = notifier.and_then(|notifier| Some((notifier, notifier.watchdog()?))) else {
+        return std::future::pending().await;
+    };
+    let mut feeding = tokio::time::interval(watchdog / 2);
+    feeding.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut starves = false;
+    loop {
+        feeding.tick().await;
+        let is_well = health::is_well(admin).await;
+        if is_well {
+            notifier.well();
+        }
+        match (std::mem::replace(&mut starves, !is_well), is_well) {
+            (false, false) => {
+                tracing::error!(
+                    ?watchdog,
+                    "the receiver hangs or its store fails: the watchdog is told nothing, and will restart it"
+                );
+            }
+            (true, true) => tracing::info!("all is well again, and the watchdog is told so"),
+            _ => {}
+        }
+    }
 }

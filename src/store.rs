@@ -90,6 +90,8 @@ struct Inner {
     max_bytes: u64,
     messages: std::sync::mpsc::Sender<Message>,
     slots: Arc<Semaphore>,
+    /// One for the probe alone, which has to say something when all the others are taken.
+    probing: Arc<Semaphore>,
     shared: Arc<Shared>,
     latest: watch::Receiver<i64>,
     ended: CancellationToken,
@@ -178,6 +180,7 @@ impl Store {
                 max_bytes: config.max_size,
                 messages,
                 slots: Arc::new(Semaphore::new(in_flight)),
+                probing: Arc::new(Semaphore::new(1)),
                 shared,
                 latest,
                 ended,
@@ -223,7 +226,8 @@ impl Store {
             return Ok(());
         }
         let touch: Edit = Box::new(|connection| connection.execute("UPDATE last_seq SET seq = seq", []));
-        self.submit(Work::Add(touch, 0), self.admit()?).await.map(drop)
+        let slot = Arc::clone(&self.inner.probing).acquire_owned().await.map_err(|_| Error::Stopped)?;
+        self.submit(Work::Add(touch, 0), Slot(slot)).await.map(drop)
     }
 
     async fn submit(&self, work: Work, Slot(slot): Slot) -> Result<Receipt, Error> {

@@ -26,11 +26,10 @@ pub(super) async fn live() -> Json<Value> {
 /// Whoever may use the API also sees the instances: that one is silent is no reason not to be ready.
 pub(super) async fn ready(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
     let stopping = admin.stopping.load(Ordering::Acquire);
-    let store = match tokio::time::timeout(PROBE_TIMEOUT, admin.store.probe()).await {
-        // That much is under way is not that nothing works.
-        Ok(Ok(()) | Err(store::Error::Busy)) => json!({ "ok": true }),
-        Ok(Err(error)) => json!({ "ok": false, "detail": error.to_string() }),
-        Err(_) => json!({ "ok": false, "detail": "a commit takes too long" }),
+    let store = match probe(&admin).await {
+        Some(Ok(())) => json!({ "ok": true }),
+        Some(Err(error)) => json!({ "ok": false, "detail": error.to_string() }),
+        None => json!({ "ok": false, "detail": "a commit takes too long" }),
     };
     let mut checks = Map::new();
     checks.insert("store".into(), store);
@@ -54,4 +53,16 @@ pub(super) async fn ready(State(admin): State<Arc<Admin>>, headers: HeaderMap) -
         answer["instances"] = json!(admin.store.instances());
     }
     (status, Json(answer)).into_response()
+}
+
+/// Whether everything works that a restart might set right: commits, and every sink's drain. Room is nothing that a restart makes:
+/// a receiver whose store is full is well, and answers 503.
+pub(crate) async fn is_well(admin: &Admin) -> bool {
+    let commits = matches!(probe(admin).await, Some(Ok(()) | Err(store::Error::Full)));
+    commits && admin.sinks.iter().all(|sink| sink.is_moving())
+}
+
+/// Whether a real commit works; `None` when it doesn't come back in time.
+async fn probe(admin: &Admin) -> Option<Result<(), store::Error>> {
+    tokio::time::timeout(PROBE_TIMEOUT, admin.store.probe()).await.ok()
 }

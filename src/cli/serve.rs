@@ -11,6 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::output;
 use crate::config::Config;
 use crate::service::{self, Ready, Service};
+use crate::systemd::{Listeners, Notifier};
 use crate::telemetry;
 
 /// How long what still runs after the service may take to end.
@@ -27,6 +28,8 @@ pub(super) struct Serve {}
 impl Serve {
     #[expect(clippy::unused_self, reason = "all commands are called alike")]
     pub(super) fn run(self, config: Config) -> anyhow::Result<ExitCode> {
+        // Before the log, which has a thread of its own.
+        let listeners = Listeners::take()?;
         let log = telemetry::start(&config.log);
         raise_open_files(config.server.limits.connections);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -45,6 +48,10 @@ impl Serve {
                 }
             };
             let mut service = Service::new(config);
+            service.listen_on(listeners);
+            if let Some(notifier) = Notifier::from_env()? {
+                service.notify(notifier);
+            }
             service.on_ready(say_what_next);
             service
                 .run(async {

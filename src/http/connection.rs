@@ -38,7 +38,7 @@ const MAX_TURNED_AWAY: usize = 64;
 /// not have been seen yet, and closing on it would lose it.
 const QUIET_AFTER_STOP: Duration = Duration::from_millis(100);
 
-/// How long a request whose headers are half here may go on when the service stops.
+/// How long a request whose headers are not here, or half, may go on when the service stops.
 const HEADERS_AFTER_STOP: Duration = Duration::from_secs(1);
 
 /// How long, and how much, a closing connection still reads: closing it with unread data would reset it, and the answer that
@@ -89,6 +89,26 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
         stop.cancelled().await;
         tokio::time::sleep(QUIET_AFTER_STOP).await;
     });
+    let let_in = |stream: TcpStream, peer| {
+        // Answers are small: waiting to fill a packet would only delay them.
+        let _ = stream.set_nodelay(true);
+        if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
+            let (router, bounds, stop) = (router.clone(), bounds.clone(), stop.clone());
+            tasks.spawn(async move {
+                connection(stream, peer, router, bounds, stop).await;
+                drop(permit);
+            });
+            return;
+        }
+        let problem = Problem::because(Reason::Connections, "too many connections");
+        bounds.log(&problem, peer);
+        if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
+            tasks.spawn(async move {
+                answer_and_close(stream, &problem).await;
+                drop(permit);
+            });
+        }
+    };
     let mut failed = None;
     loop {
         let accepted = tokio::select! {
@@ -112,26 +132,16 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
             failed = None;
             tracing::info!("connections are accepted again");
         }
-        // Answers are small: waiting to fill a packet would only delay them.
-        let _ = stream.set_nodelay(true);
-        if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
-            let (router, bounds, stop) = (router.clone(), bounds.clone(), stop.clone());
-            tasks.spawn(async move {
-                connection(stream, peer, router, bounds, stop).await;
-                drop(permit);
-            });
-            continue;
-        }
-        let problem = Problem::because(Reason::Connections, "too many connections");
-        bounds.log(&problem, peer);
-        if let Ok(permit) = Arc::clone(&turned_away).try_acquire_owned() {
-            tasks.spawn(async move {
-                answer_and_close(stream, &problem).await;
-                drop(permit);
-            });
+        let_in(stream, peer);
+    }
+    // Who has connected and was not heard of yet is let in, too: closing the door would hang up on them.
+    if let Ok(listener) = listener.into_std() {
+        while let Ok((stream, peer)) = listener.accept() {
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                let_in(stream, peer);
+            }
         }
     }
-    drop(listener);
     tasks.close();
     tasks.wait().await;
 }
@@ -208,8 +218,11 @@ fn poll_deadline(
         let deadline = match (step, stopping) {
             // The body has a deadline of its own, and the store answers in its own time.
             (Step::Request, _) => return Poll::Pending,
-            (Step::Head, Some(stopped)) => (since + bounds.header_timeout).min(stopped + HEADERS_AFTER_STOP),
-            (Step::New | Step::Idle, Some(stopped)) => since.max(stopped) + QUIET_AFTER_STOP,
+            // Who has just connected has something to send.
+            (Step::New | Step::Head, Some(stopped)) => {
+                (since + bounds.header_timeout).min(stopped + HEADERS_AFTER_STOP)
+            }
+            (Step::Idle, Some(stopped)) => since.max(stopped) + QUIET_AFTER_STOP,
             (Step::New | Step::Head, None) => since + bounds.header_timeout,
             (Step::Idle, None) => since + bounds.idle_timeout,
         };

@@ -70,9 +70,17 @@ fn a_close_guess_is_suggested() {
 }
 
 #[test]
-fn the_version_is_told() {
+fn the_version_is_told_and_in_full_with_what_it_was_built_from_and_by() {
+    let version = concat!("plugchat-receiver ", env!("CARGO_PKG_VERSION"));
+    let (code, text, _) = output_of(program().arg("-V"));
+    assert_eq!((code, text.trim_end()), (0, version));
     let (code, text, _) = output_of(program().arg("--version"));
-    assert_eq!((code, text.trim_end()), (0, concat!("plugchat-receiver ", env!("CARGO_PKG_VERSION"))));
+    let lines: Vec<&str> = text.lines().collect();
+    let [first, commit, rustc, target] = lines[..] else { panic!("{text}") };
+    assert_eq!((code, first), (0, version));
+    let built_from = option_env!("PLUGCHAT_RECEIVER_COMMIT").filter(|commit| !commit.is_empty());
+    assert_eq!(commit, format!("commit {}", built_from.unwrap_or("unknown")));
+    assert!(rustc.starts_with("rustc 1.") && target.starts_with("for ") && target.contains("linux"), "{text}");
 }
 
 #[test]

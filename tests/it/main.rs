@@ -3,8 +3,11 @@
 mod broker;
 mod fake_plugchat;
 mod inside;
+mod proxy;
+mod sockets;
 mod support;
 
+mod activation;
 mod admin;
 mod answers;
 mod bounds;
@@ -26,6 +29,8 @@ mod operator;
 mod places;
 mod queue_redis;
 mod queue_rabbitmq;
+mod proxies;
+mod proxy_logs;
 mod refusals;
 mod register;
 mod rejected;
@@ -35,6 +40,7 @@ mod room;
 mod secrets;
 mod send;
 mod silence;
+mod shipped;
 mod smoke;
 mod starting;
 mod stopping;

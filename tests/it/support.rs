@@ -1,6 +1,6 @@
 //! A receiver as a process of its own, and plain sockets to speak to it.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -189,10 +189,13 @@ impl Home {
         let (sender, lines) = channel();
         let ends_with = unread.then_some(LISTENING);
         let reading = Arc::new(Reading { goes_on: Mutex::new(true), changed: Condvar::new(), ends_with });
-        let (stdout, stderr) = (child.stdout.take().expect("piped"), child.stderr.take().expect("piped"));
+        let stdout = child.stdout.take().expect("piped");
         // Both have a sender, so that the lines end when both streams have.
         follow(stdout, Arc::clone(&output), sender.clone(), Some(Arc::clone(&reading)));
-        follow(stderr, Arc::clone(&output), sender, None);
+        // It may have been made the same as standard output.
+        if let Some(stderr) = child.stderr.take() {
+            follow(stderr, Arc::clone(&output), sender, None);
+        }
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 0));
         let mut receiver = Receiver { child, address: nowhere, admin: nowhere, lines, output, reading, home: self };
         let Some(line) = receiver.find_line("it listens", |line| line["message"] == LISTENING) else {
@@ -507,7 +510,7 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
 }
 
 /// Writes a request with a `Content-Length`.
-pub(crate) fn send_request(stream: &mut TcpStream, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
+pub(crate) fn send_request(stream: &mut impl Write, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) {
     let mut head = format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
         head.push_str(&format!("{name}: {value}\r\n"));
@@ -518,12 +521,12 @@ pub(crate) fn send_request(stream: &mut TcpStream, method: &str, path: &str, hea
 }
 
 /// Writes the lines of a request's head, and the empty one after them.
-pub(crate) fn send_head(stream: &mut TcpStream, lines: &[&str]) {
+pub(crate) fn send_head(stream: &mut impl Write, lines: &[&str]) {
     write(stream, format!("{}\r\n\r\n", lines.join("\r\n")).as_bytes());
 }
 
 /// Writes all of these bytes.
-pub(crate) fn write(stream: &mut TcpStream, bytes: &[u8]) {
+pub(crate) fn write(stream: &mut impl Write, bytes: &[u8]) {
     stream.write_all(bytes).expect("the receiver reads on");
 }
 
@@ -547,12 +550,12 @@ pub(crate) fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) 
 }
 
 /// Reads one answer, which must have a `Content-Length`.
-pub(crate) fn read_answer(stream: &mut TcpStream) -> Answer {
+pub(crate) fn read_answer(stream: &mut impl Read) -> Answer {
     try_read_answer(stream).unwrap_or_else(|error| panic!("no answer: {error}"))
 }
 
 /// Reads one answer, if one comes.
-pub(crate) fn try_read_answer(stream: &mut TcpStream) -> std::io::Result<Answer> {
+pub(crate) fn try_read_answer(stream: &mut impl Read) -> std::io::Result<Answer> {
     let mut head = Vec::new();
     let mut byte = [0];
     while !head.ends_with(b"\r\n\r\n") {
