@@ -15,7 +15,7 @@ const MOMENT: i64 = 1_632_234_645_000;
 #[test]
 fn a_callback_arrives_over_https_and_is_answered_by_the_receiver() {
     for kind in KINDS {
-        let receiver = Receiver::start("");
+        let receiver = Receiver::start(&format!("secrets = [\"{SECRET}\", \"a/secret%&{SECRET}\"]\n"));
         let proxy = Proxy::start(kind, receiver.address);
         let body = callback("A", "READ", MOMENT);
         assert_eq!(proxy.post(&body).body, STORED, "{kind:?}");
@@ -25,7 +25,9 @@ fn a_callback_arrives_over_https_and_is_answered_by_the_receiver() {
         proxy.post("{").problem(400);
         let token = format!("/message-status?token={SECRET}");
         assert_eq!(proxy.post_to(&token, &JSON, &callback("B", "READ", MOMENT)).body, STORED, "{kind:?}");
-        assert_eq!(receiver.stored().len(), 2);
+        let encoded = format!("/message-status/a%2Fsecret%25%26{SECRET}");
+        assert_eq!(proxy.post_to(&encoded, &JSON, &callback("C", "READ", MOMENT)).body, STORED, "{kind:?}");
+        assert_eq!(receiver.stored().len(), 3);
     }
 }
 
