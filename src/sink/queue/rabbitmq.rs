@@ -4,6 +4,7 @@
 //! that failed, or on which the broker is silent, is dropped, and the client is never left to reconnect by itself.
 
 mod config;
+mod declare;
 mod link;
 mod message;
 mod publish;
@@ -15,9 +16,9 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
+use lapin::options::ExchangeDeclareOptions;
 use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
-use lapin::types::{AMQPValue, FieldTable, ShortString};
+use lapin::types::{FieldTable, ShortString};
 use lapin::uri::AMQPScheme;
 use lapin::{ErrorKind, ExchangeKind};
 use tokio::sync::Mutex;
@@ -25,6 +26,7 @@ use tokio::time::timeout;
 
 use super::Broker;
 use crate::sink::{Delivery, Failure, FailureKind, Sink};
+use declare::Declaration;
 use link::{Cluster, Link};
 use message::{Maker, Message};
 use publish::Answer;
@@ -46,9 +48,6 @@ pub struct RabbitmqSink {
     timeout: Duration,
     places: String,
 }
-
-/// The exchange's type, and the queue with the key that binds it.
-type Declaration = (ExchangeType, Option<(ShortString, ShortString)>);
 
 /// Why a message was not taken.
 enum Trouble {
@@ -106,21 +105,10 @@ impl RabbitmqSink {
         in_time.unwrap_or_else(|_| Err(self.silence()))
     }
 
-    /// Declares the exchange and the queue. What is there as it should be stays as it is.
-    async fn declare(&self, link: &Link, (exchange_type, queue): &Declaration) -> Result<(), String> {
+    async fn declare(&self, link: &Link, declaration: &Declaration) -> Result<(), String> {
         let declare = async {
             let channel = link.channel().await?;
-            let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-            let kind = ExchangeKind::from(*exchange_type);
-            channel.exchange_declare(self.exchange.clone(), kind, durable, FieldTable::default()).await?;
-            if let Some((queue, key)) = queue {
-                let durable = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-                let mut quorum = FieldTable::default();
-                quorum.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
-                channel.queue_declare(queue.clone(), durable, quorum).await?;
-                let (queue, exchange, key) = (queue.clone(), self.exchange.clone(), key.clone());
-                channel.queue_bind(queue, exchange, key, QueueBindOptions::default(), FieldTable::default()).await?;
-            }
+            declaration.declare(&channel, &self.exchange).await?;
             link.put_back(channel);
             Ok::<_, lapin::Error>(())
         };
@@ -171,7 +159,7 @@ impl RabbitmqSink {
                     Some(AMQPSoftError::NOTFOUND) => {
                         Failure::refused(format!("{words}: declare the exchange, or correct the configuration"))
                     }
-                    _ => Failure::away(format!("the connection to {} ended: {words}", self.places)),
+                    _ => Failure::away(format!("{} did not confirm: {words}", self.places)),
                 }
             }
         }))
@@ -264,14 +252,7 @@ impl Broker for RabbitmqSink {
             "" => "the default exchange".to_owned(),
             name => format!("the exchange {name:?}"),
         };
-        let declared = match &self.declare {
-            None => String::new(),
-            Some((kind, None)) => format!(", declared with type {}", kind.name()),
-            Some((kind, Some((queue, key)))) => {
-                let (queue, key) = (queue.as_str(), key.as_str());
-                format!(", declared with type {} and a queue {queue:?} bound by {key:?}", kind.name())
-            }
-        };
+        let declared = self.declare.as_ref().map(|declaration| format!(", {declaration}")).unwrap_or_default();
         let cloudevents = if self.maker.cloudevents { ", with CloudEvents headers" } else { "" };
         format!(
             "{body} to {}{tls}, {exchange}{declared}, routing key {}{cloudevents}, each confirmed within {}",

@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lapin::ExchangeKind;
 use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
 use serde::Deserialize;
 use url::{Host, Url};
 
 use super::super::{Address, Template};
+use super::declare::Declaration;
 use crate::config::units;
 use crate::sink::body::Body;
 use crate::sink::tls;
@@ -90,26 +90,6 @@ pub enum ExchangeType {
     Fanout,
 }
 
-impl ExchangeType {
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Topic => "topic",
-            Self::Direct => "direct",
-            Self::Fanout => "fanout",
-        }
-    }
-}
-
-impl From<ExchangeType> for ExchangeKind {
-    fn from(exchange_type: ExchangeType) -> Self {
-        match exchange_type {
-            ExchangeType::Topic => Self::Topic,
-            ExchangeType::Direct => Self::Direct,
-            ExchangeType::Fanout => Self::Fanout,
-        }
-    }
-}
-
 impl Config {
     /// Checks what the types alone don't say, and what can be checked without reading the files.
     pub(in crate::sink::queue) fn validate(&self) -> Result<(), String> {
@@ -143,30 +123,31 @@ impl Config {
         Ok(template)
     }
 
-    /// What is declared, if anything is: the type of the exchange, and the queue with its binding key.
-    pub(super) fn load_declare(&self) -> Result<Option<(ExchangeType, Option<(ShortString, ShortString)>)>, String> {
+    /// What is declared, if anything is.
+    pub(super) fn load_declare(&self) -> Result<Option<Declaration>, String> {
         let Some(Declare { exchange_type, queue }) = &self.declare else { return Ok(None) };
+        let exchange_type = *exchange_type;
         if self.exchange.as_deref() == Some("") {
             return Err("declare: the default exchange is always there, and nothing can be bound to it".into());
         }
-        let Some(queue) = queue else { return Ok(Some((*exchange_type, None))) };
+        let Some(queue) = queue else { return Ok(Some(Declaration { exchange_type, queue: None })) };
         let queue = ShortString::try_new(queue.as_str()).ok().filter(|queue| !queue.as_str().is_empty());
         let queue = queue.ok_or("declare.queue: expected a name of 1 to 255 bytes")?;
         let routing_key = self.load_routing_key()?;
         let key = routing_key.with_all("*");
         let is_constant = key == routing_key.to_string();
-        if *exchange_type == ExchangeType::Direct && !is_constant {
+        if exchange_type == ExchangeType::Direct && !is_constant {
             return Err("declare.queue: a direct exchange routes whole keys, and routing_key has variables; \
                         declare a topic exchange, or bind a queue by hand for each key"
                 .into());
         }
         // A whole word is all that stands for any.
         let is_bindable = key.split('.').all(|word| word == "*" || !word.contains('*'));
-        if *exchange_type == ExchangeType::Topic && !is_bindable {
+        if exchange_type == ExchangeType::Topic && !is_bindable {
             return Err("declare.queue: in routing_key each variable has to stand alone between dots".into());
         }
         let key = ShortString::try_new(key).map_err(|_| "routing_key is longer than 255 bytes")?;
-        Ok(Some((*exchange_type, Some((queue, key)))))
+        Ok(Some(Declaration { exchange_type, queue: Some((queue, key)) }))
     }
 
     pub(super) fn tls(&self) -> tls::Files<'_> {

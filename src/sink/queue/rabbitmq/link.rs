@@ -1,5 +1,6 @@
 //! A connection to one of the nodes, and its channels.
 
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -63,7 +64,7 @@ impl Cluster {
         // The client would call it again to reconnect by itself, which it is not asked to.
         let take = async move |_, _| {
             let socket = socket.lock().unwrap_or_else(PoisonError::into_inner).take();
-            Ok(AsyncTcpStream::Plain(socket.ok_or(ErrorKind::NoDefaultRuntime)?))
+            Ok(AsyncTcpStream::Plain(socket.ok_or(io::Error::from(io::ErrorKind::NotConnected))?))
         };
         let tokio = Tokio::current();
         let runtime = Runtime::new(RuntimeParts::new(tokio.clone(), Timers(tokio)));

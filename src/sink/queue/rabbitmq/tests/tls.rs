@@ -31,7 +31,6 @@ async fn both_sides_show_their_certificates_and_a_stranger_is_not_spoken_to() {
     for (lines, part) in [
         (lines("amqps", "localhost", &format!("{other}{client}")), "from an authority that this host does not know"),
         (lines("amqps", "localhost", &ca), "set cert_file and key_file"),
-        (lines("amqps", "127.0.0.2", &format!("{ca}{client}")), "its certificate is for another name"),
         (lines("amqp", "localhost", ""), "has to begin with amqps://"),
     ] {
         let failure = sink(&lines).give(&[delivery("b")]).await.unwrap_err();
