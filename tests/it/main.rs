@@ -15,6 +15,7 @@ mod destination;
 mod durable;
 mod forms;
 mod forward;
+mod image;
 mod isolation;
 mod kills;
 mod odd_answers;
