@@ -1,12 +1,12 @@
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /src
 
-# The dependencies are compiled in a layer of their own, which only Cargo.toml and Cargo.lock change. Cargo can compile them only
-# for some crate: here for an empty one, which is then removed. Otherwise cargo, which goes by the times of files, could take it
-# for the receiver's own library.
+# The dependencies are compiled in a layer of their own, which only Cargo.toml and Cargo.lock change. Cargo compiles them only for
+# some crate: here for an empty library, which is then removed, or cargo, which goes by the times of files, could take it for the
+# receiver's own. The benchmark is there because cargo wants every file that Cargo.toml names.
 COPY Cargo.toml Cargo.lock ./
-RUN mkdir src \
-    && touch src/lib.rs \
+RUN mkdir benches src \
+    && touch benches/load.rs src/lib.rs \
     && cargo build --release --locked --lib \
     && cargo clean --release --locked --package plugchat-receiver
 
