@@ -22,5 +22,3 @@ echo 'receiver:x:65532:' >"$root/etc/group"
 echo 'hosts: files dns' >"$root/etc/nsswitch.conf"
 
 install -d -m 0700 -o 65532 -g 65532 "$root/data"
-# SQLite puts what a large sort needs here.
-install -d -m 1777 "$root/tmp"

@@ -21,6 +21,7 @@ mod destination;
 mod durable;
 mod forms;
 mod forward;
+mod image;
 mod isolation;
 mod kills;
 mod metrics;
