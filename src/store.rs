@@ -1,8 +1,8 @@
 //! Where changes are kept: an embedded SQLite database, written by one thread. The only module that knows SQL.
 //!
 //! - `schema`: opening and migrating; `writer`: the one thread that commits; `changes`: the log's rows; `seen`: exact
-//!   duplicates and current statuses; `feed`: the log as a sink follows it; `exceptions` and `dead`: what a sink was not given;
-//!   `times`: places in the log by time; `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits.
+//!   duplicates and current statuses; `feed`: the log as a sink follows it; `follower`: as others do, of whom nothing is kept;
+//!   `exceptions` and `dead`: what a sink was not given; `times`: places in the log by time; `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits.
 
 mod changes;
 mod config;
@@ -10,6 +10,7 @@ mod dead;
 mod error;
 mod exceptions;
 mod feed;
+mod follower;
 mod lock;
 mod rejected;
 mod retention;
@@ -38,6 +39,7 @@ pub use dead::{Dead, DeadQuery};
 pub use error::{Error, OpenError};
 pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
 pub use feed::Feed;
+pub use follower::{Follower, Part};
 pub(crate) use lock::make_folder;
 pub use rejected::Rejected;
 
@@ -89,6 +91,7 @@ struct Inner {
     ended: CancellationToken,
     readers: Mutex<Vec<Connection>>,
     reading: Semaphore,
+    following: Semaphore,
     tasks: Mutex<Option<(std::thread::JoinHandle<()>, JoinHandle<()>)>>,
     _lock: lock::Lock,
 }
@@ -169,6 +172,7 @@ impl Store {
                 ended,
                 readers: Mutex::new(Vec::new()),
                 reading: Semaphore::new(MAX_READERS),
+                following: Semaphore::new(follower::MAX_READERS),
                 tasks: Mutex::new(Some((thread, answering))),
                 _lock: lock,
             }),
