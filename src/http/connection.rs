@@ -21,14 +21,14 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::problem::Problem;
 use super::refusals::Refusals;
-use phase::{Phase, Step, Watched};
+use phase::{Answering, Phase, Step, Watched};
 
 /// How many callers at a time are told that there are too many; more are hung up on.
 const MAX_TURNED_AWAY: usize = 64;
@@ -79,11 +79,12 @@ impl Bounds {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Accepts connections until a moment after `stop`, then lets those that have a request finish it. Returns when all are closed.
+/// Accepts connections until a moment after `stop`, then lets those that have a request finish it. Returns when all are closed;
+/// dropped before that, it cuts them.
 pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     let connections = Arc::new(Semaphore::new(bounds.connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     let mut stopped = pin!(async {
         stop.cancelled().await;
         tokio::time::sleep(QUIET_AFTER_STOP).await;
@@ -111,6 +112,8 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
             failed = None;
             tracing::info!("connections are accepted again");
         }
+        // Those that are closed by now take up no more room. One that panicked has said so on the log.
+        while tasks.try_join_next().is_some() {}
         // Answers are small: waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
@@ -131,8 +134,7 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
         }
     }
     drop(listener);
-    tasks.close();
-    tasks.wait().await;
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds: Bounds, stop: CancellationToken) {
@@ -147,11 +149,10 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
         // Boxed, so that the connection can be taken apart when a deadline passes.
         Box::pin(async move {
             let mut response = router.oneshot(request).await.map_err(|never: Infallible| never)?;
-            phase.enter(Step::Idle);
             if phase.is_last() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| Answering { body, phase }))
         })
     });
     let mut http = http1::Builder::new()
@@ -240,3 +241,6 @@ async fn close(mut stream: TcpStream) {
     // Whatever comes of it, the connection is done with.
     let _ = timeout(LINGER, lingering).await;
 }
+
+#[cfg(test)]
+mod tests;
