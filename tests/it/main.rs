@@ -13,6 +13,7 @@ mod configuration;
 mod delivery;
 mod destination;
 mod durable;
+mod follow;
 mod forms;
 mod forward;
 mod isolation;
