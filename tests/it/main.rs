@@ -32,4 +32,5 @@ mod send;
 mod smoke;
 mod starting;
 mod stopping;
+mod tail;
 mod transitions;
