@@ -2,6 +2,7 @@
 
 mod api;
 mod dead;
+mod follow;
 mod guard;
 pub(crate) mod health;
 mod metrics;
@@ -27,6 +28,7 @@ use crate::http::connection::Bounds;
 use crate::http::problem::Problem;
 use crate::secret::{self, Secret};
 use crate::store::Store;
+pub(crate) use follow::Followers;
 
 /// The operator's listener.
 #[derive(Clone, Debug, Deserialize)]
@@ -65,12 +67,12 @@ impl Config {
         secret::one_of("admin.token", self.token.as_ref(), self.token_file.as_ref())
     }
 
-    /// An operator and a few scrapers call here.
+    /// An operator and a few scrapers call here, and followers, who leave them room.
     pub(crate) fn bounds() -> Bounds {
         Bounds {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(120),
-            connections: 100,
+            connections: 100 + follow::MAX_FOLLOWERS,
             refusals: None,
         }
     }
@@ -84,6 +86,7 @@ pub(crate) struct Admin {
     pub(crate) token: Option<Secret>,
     /// Held by what looks before it acts.
     pub(crate) steering: tokio::sync::Mutex<()>,
+    pub(crate) followers: Followers,
     /// Set when the service stops: it is no longer ready, and says so before it closes its doors.
     pub(crate) stopping: AtomicBool,
 }

@@ -15,6 +15,7 @@ mod send;
 mod serve;
 mod show;
 mod sinks;
+mod tail;
 mod url;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
 
 use crate::config;
 
@@ -56,6 +58,7 @@ enum Command {
     Url(url::Url),
     Register(register::Register),
     Send(send::Send),
+    Tail(tail::Tail),
     Show(show::Show),
     Sinks(sinks::Sinks),
     Dead(dead::Dead),
@@ -98,6 +101,7 @@ fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
         Command::Url(command) => command.run(&config),
         Command::Register(command) => block_on(command.run(&config)),
         Command::Send(command) => block_on(command.run(&config)),
+        Command::Tail(command) => block_on(command.run(&config)),
         Command::Show(command) => block_on(command.run(&config)),
         Command::Sinks(command) => block_on(command.run(&config)),
         Command::Dead(command) => block_on(command.run(&config)),
@@ -111,6 +115,15 @@ fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
 /// A duration of an option, such as `30s`.
 fn duration(text: &str) -> Result<Duration, String> {
     config::units::duration::parse(text)
+}
+
+/// A moment, or how long ago it was.
+fn time(text: &str) -> Result<Timestamp, String> {
+    let expected = "expected a time such as 2026-11-22T12:00:00Z, or how long ago, such as 2h or 3d";
+    match humantime::parse_duration(text) {
+        Ok(ago) => Timestamp::now().checked_sub(ago).map_err(|_| format!("is too long ago; {expected}")),
+        Err(_) => text.parse().map_err(|_| expected.to_owned()),
+    }
 }
 
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {

@@ -11,7 +11,7 @@
 //! - *Away*, or several different changes failing in a row: the sink gets nothing but a probe now and then, nothing is written, and
 //!   its backlog stays in the log. When it is back, it is given more bit by bit.
 
-mod backoff;
+pub(crate) mod backoff;
 mod lanes;
 mod outcomes;
 mod replay;

@@ -151,6 +151,7 @@ impl Service {
             sinks: standings,
             token: config.admin.load_token().map_err(|error| config::Error::new("the configuration", error))?,
             steering: tokio::sync::Mutex::default(),
+            followers: admin::Followers::default(),
             stopping: AtomicBool::new(false),
         });
         let ready = Ready {

@@ -138,6 +138,15 @@ pub enum Chat {
 }
 
 impl Chat {
+    /// The kind of the chat with this phone.
+    pub(crate) fn of(phone: Option<&str>, is_group: bool) -> Self {
+        match phone {
+            Some("status@broadcast") => Self::Story,
+            _ if is_group => Self::Group,
+            _ => Self::Direct,
+        }
+    }
+
     /// The word used in filters and logs.
     pub fn name(self) -> &'static str {
         match self {
@@ -233,11 +242,7 @@ pub struct StatusChange {
 impl StatusChange {
     /// The kind of chat.
     pub fn chat(&self) -> Chat {
-        match self.facts.phone.as_deref() {
-            Some("status@broadcast") => Chat::Story,
-            _ if self.is_group => Chat::Group,
-            _ => Chat::Direct,
-        }
+        Chat::of(self.facts.phone.as_deref(), self.is_group)
     }
 
     /// The status that the message had with this recipient before, by the documented name.

@@ -1,9 +1,10 @@
 //! Where changes are kept: an embedded SQLite database, written by one thread. The only module that knows SQL.
 //!
 //! - `schema`: opening and migrating; `writer`: the one thread that commits; `changes`: the log's rows; `seen`: exact
-//!   duplicates and current statuses; `feed`: the log as a sink follows it; `exceptions` and `dead`: what a sink was not given;
-//!   `times`: places in the log by time; `instances`: when each connected account was last heard of; `counts`: what was committed;
-//!   `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits.
+//!   duplicates and current statuses; `feed`: the log as a sink follows it; `follower`: as others do, of whom nothing is kept;
+//!   `exceptions` and `dead`: what a sink was not given; `times`: places in the log by time; `instances`: when each connected
+//!   account was last heard of; `counts`: what was committed; `rejected`: bodies that were no callback; `retention` and `room`: what
+//!   is deleted, and when nothing more fits.
 
 mod changes;
 mod config;
@@ -12,6 +13,7 @@ mod dead;
 mod error;
 mod exceptions;
 mod feed;
+mod follower;
 mod instances;
 mod lock;
 mod rejected;
@@ -41,6 +43,7 @@ pub use dead::{Dead, DeadQuery};
 pub use error::{Error, OpenError};
 pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
 pub use feed::Feed;
+pub use follower::{Follower, Part};
 pub use instances::Instance;
 pub(crate) use lock::make_folder;
 pub use rejected::Rejected;
@@ -98,6 +101,7 @@ struct Inner {
     readers: Mutex<Vec<Connection>>,
     read_errors: Throttle,
     reading: Semaphore,
+    following: Semaphore,
     tasks: Mutex<Option<(std::thread::JoinHandle<()>, JoinHandle<()>)>>,
     _lock: lock::Lock,
 }
@@ -187,6 +191,7 @@ impl Store {
                 readers: Mutex::new(Vec::new()),
                 read_errors: Throttle::new(MAX_READ_ERRORS, Duration::from_secs(60)),
                 reading: Semaphore::new(MAX_READERS),
+                following: Semaphore::new(follower::MAX_READERS),
                 tasks: Mutex::new(Some((thread, answering))),
                 _lock: lock,
             }),

@@ -6,15 +6,17 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
+use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::Admin;
+use super::{Admin, follow};
 use crate::http::problem::Problem;
 use crate::status::{Rank, Status, StatusChange};
-use crate::store::{self, Entry, Exception, Instance};
+use crate::store::{self, Entry, Exception, Instance, Store};
 
 /// The most changes in one answer.
 const MAX_LIMIT: usize = 1000;
@@ -118,27 +120,58 @@ pub(super) async fn message(State(admin): State<Arc<Admin>>, message_id: InPath<
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangesQuery {
-    #[serde(default)]
-    after: i64,
-    limit: Option<usize>,
+    /// Changes stored after this one,
+    pub(super) after: Option<i64>,
+    /// or received at this time or later.
+    pub(super) since: Option<Timestamp>,
+    pub(super) limit: Option<usize>,
     status: Option<String>,
     instance: Option<String>,
     phone: Option<String>,
 }
 
+impl ChangesQuery {
+    /// Which changes are wanted.
+    pub(super) fn filter(&self) -> store::Query {
+        store::Query {
+            status: self.status.clone().map(Status::new),
+            instance_id: self.instance.clone(),
+            phone: self.phone.clone(),
+        }
+    }
+
+    /// The place after which they are wanted, if that was said.
+    pub(super) async fn place(&self, store: &Store) -> Result<Option<i64>, Problem> {
+        match (self.after, self.since) {
+            (Some(_), Some(_)) => Err(not_understood("say after or since, not both".to_owned())),
+            (None, Some(since)) => Ok(Some(store.before(since).await?)),
+            (after, None) => Ok(after),
+        }
+    }
+}
+
 /// A part of the log.
 #[derive(Serialize)]
-pub(super) struct Changes {
+struct Changes {
     changes: Vec<Stored>,
     next: i64,
 }
 
-/// `GET /api/v1/changes`: in the order stored. `next` is the `after` to go on with; it has moved when nothing matched, too.
-pub(super) async fn changes(State(admin): State<Arc<Admin>>, query: InQuery<ChangesQuery>) -> Answer<Changes> {
-    let asked = asked(query)?;
-    let query = store::Query { status: asked.status.map(Status::new), instance_id: asked.instance, phone: asked.phone };
-    let page = admin.store.changes(query, asked.after, limit(asked.limit)).await?;
-    Ok(Json(Changes { changes: page.entries.into_iter().map(Stored::from).collect(), next: page.next }))
+/// `GET /api/v1/changes`: in the order stored. `next` is the `after` to go on with; it has moved when nothing matched, too. Whoever
+/// accepts `text/event-stream` follows them.
+pub(super) async fn changes(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+    query: InQuery<ChangesQuery>,
+) -> Result<Response, Problem> {
+    let query = asked(query)?;
+    if follow::is_asked_for(&headers) {
+        return follow::follow(&admin, &headers, &query).await;
+    }
+    let after = query.place(&admin.store).await?.unwrap_or_default();
+    let page = admin.store.changes(query.filter(), after, limit(query.limit)).await?;
+    let changes = page.entries.into_iter().map(Stored::from).collect();
+    Ok(Json(Changes { changes, next: page.next }).into_response())
 }
 
 /// `GET /api/v1/instances`: the connected accounts that callbacks came from in the last 30 days.

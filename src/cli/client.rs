@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, bail};
-use reqwest::{Method, StatusCode};
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::Url;
@@ -21,6 +22,9 @@ const SHORTEST_IN_DATA: usize = 8;
 /// What an answer is that has not the form of this receiver's.
 pub(super) const UNEXPECTED: &str = "the receiver's answer is not what this version expects; are both of one version?";
 
+/// How long an answer may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+
 /// Speaks to the receiver of this configuration.
 pub(super) struct Client {
     base: Url,
@@ -33,7 +37,7 @@ impl Client {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let token = config.admin.load_token().map_err(Usage)?;
         let base = Url::parse(&format!("http://{}", network::reachable(config.admin.listen)))?;
-        let http = network::client(&base).timeout(Duration::from_secs(30)).build()?;
+        let http = network::client(&base).build()?;
         let hidden = Hidden::new(token.iter().map(Secret::expose));
         Ok(Self { base, token, hidden, http })
     }
@@ -46,19 +50,56 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<(StatusCode, String)> {
+        let request = self.request(method, path, query)?.timeout(ANSWER_WITHIN);
+        let response = request.send().await.map_err(|error| self.no_answer(&error))?;
+        let status = response.status();
+        let body = response.text().await.map_err(|error| self.no_answer(&error))?;
+        Ok((status, self.without_token(body)))
+    }
+
+    fn request(&self, method: Method, path: &str, query: &[(&str, String)]) -> anyhow::Result<RequestBuilder> {
         let mut url = self.base.join(path)?;
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url);
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose());
-        }
-        let response = request.send().await.map_err(|error| self.no_answer(&error))?;
-        let status = response.status();
-        let body = response.text().await.map_err(|error| self.no_answer(&error))?;
+        let request = self.http.request(method, url);
+        Ok(match &self.token {
+            Some(token) => request.bearer_auth(token.expose()),
+            None => request,
+        })
+    }
+
+    /// What was answered, without the token.
+    pub(super) fn without_token(&self, text: String) -> String {
         let is_telling = self.token.as_ref().is_some_and(|token| token.expose().len() >= SHORTEST_IN_DATA);
-        Ok((status, if is_telling { self.hidden.redact(&body) } else { body }))
+        if is_telling { self.hidden.redact(&text) } else { text }
+    }
+
+    /// A stream of events, which goes on after the one with this id.
+    pub(super) async fn follow(
+        &self,
+        path: &str,
+        query: &[(&str, String)],
+        last_id: Option<&str>,
+    ) -> Result<Response, NotFollowed> {
+        let mut request = self.request(Method::GET, path, query)?.header(ACCEPT, EVENT_STREAM);
+        if let Some(id) = last_id {
+            request = request.header("last-event-id", id);
+        }
+        let response = request.send().await.map_err(|error| NotFollowed::ForNow(self.no_answer(&error)))?;
+        let status = response.status();
+        let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        if status.is_success() {
+            let is_stream = media_type.is_some_and(|media_type| media_type.starts_with(EVENT_STREAM));
+            return if is_stream { Ok(response) } else { Err(anyhow!(UNEXPECTED).into()) };
+        }
+        let body = response.text().await.map_err(|error| NotFollowed::ForNow(self.no_answer(&error)))?;
+        let why = self.explain(status, &body);
+        Err(match status {
+            StatusCode::UNAUTHORIZED => NotFollowed::ForGood(Usage(why).into()),
+            StatusCode::SERVICE_UNAVAILABLE => NotFollowed::ForNow(anyhow!(why)),
+            _ => NotFollowed::ForGood(anyhow!(why)),
+        })
     }
 
     fn no_answer(&self, error: &reqwest::Error) -> anyhow::Error {
@@ -111,6 +152,24 @@ impl Client {
         let list: Vec<Value> = self.fetch(Method::GET, path, query).await?;
         anyhow::ensure!(list.iter().all(|object| has_all(object, keys)), UNEXPECTED);
         Ok(list)
+    }
+}
+
+/// The media type of server-sent events.
+const EVENT_STREAM: &str = "text/event-stream";
+
+/// Why there is no stream of events.
+#[derive(Debug)]
+pub(super) enum NotFollowed {
+    /// It may be there in a moment.
+    ForNow(anyhow::Error),
+    /// It will not be there.
+    ForGood(anyhow::Error),
+}
+
+impl From<anyhow::Error> for NotFollowed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::ForGood(error)
     }
 }
 

@@ -28,10 +28,10 @@ pub(super) struct Replay {
     #[arg(long, value_name = "NAME")]
     sink: Name,
     /// Changes received at this time or later: RFC 3339, or how long ago, such as "2h" or "3d".
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
     since: Timestamp,
     /// And before this one [default: all that the sink was given].
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = super::time)]
     until: Option<Timestamp>,
     /// Changes a second at most [default: 100].
     #[arg(long, value_name = "PER_SECOND")]
@@ -42,15 +42,6 @@ pub(super) struct Replay {
     /// Print the API's JSON.
     #[arg(long)]
     json: bool,
-}
-
-/// A moment, or how long ago it was.
-fn time(text: &str) -> Result<Timestamp, String> {
-    let expected = "expected a time such as 2026-11-22T12:00:00Z, or how long ago, such as 2h or 3d";
-    match humantime::parse_duration(text) {
-        Ok(ago) => Timestamp::now().checked_sub(ago).map_err(|_| format!("is too long ago; {expected}")),
-        Err(_) => text.parse().map_err(|_| expected.to_owned()),
-    }
 }
 
 /// How often it is asked how far the replay has come.

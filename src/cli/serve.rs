@@ -17,8 +17,8 @@ use crate::telemetry;
 /// How long what still runs after the service may take to end.
 const LEFTOVERS_WITHIN: Duration = Duration::from_millis(100);
 
-/// Open files besides the connections of callers: the operator's, those to destinations, the store's.
-const OTHER_FILES: u64 = 256;
+/// Open files besides the connections of callers: the operator's and followers', those to destinations, the store's.
+const OTHER_FILES: u64 = 384;
 
 /// Receive callbacks and deliver status changes until SIGTERM, SIGINT or SIGHUP
 #[derive(Debug, clap::Args)]

@@ -6,7 +6,7 @@ use crate::sink::Backoff;
 
 /// The pause before attempt `attempts + 1`, after `attempts` that failed (at least one): at most `min` doubled for each, at most
 /// `max`, shortened at random. What the destination asks for is obeyed up to `max`.
-pub(super) fn pause(backoff: &Backoff, attempts: u32, asked: Option<Duration>) -> Duration {
+pub(crate) fn pause(backoff: &Backoff, attempts: u32, asked: Option<Duration>) -> Duration {
     let doublings = attempts.saturating_sub(1).min(31);
     let longest = backoff.min.saturating_mul(1 << doublings).min(backoff.max);
     // Without randomness from the system the longest pause is as good as any.

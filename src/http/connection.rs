@@ -21,15 +21,15 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt as _;
 
 use super::counts::Reason;
 use super::problem::Problem;
 use super::refusals::Refusals;
-use phase::{Phase, Step, Watched};
+use phase::{Answering, Phase, Step, Watched};
 
 /// How many callers at a time are told that there are too many; more are hung up on.
 const MAX_TURNED_AWAY: usize = 64;
@@ -80,16 +80,17 @@ impl Bounds {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Accepts connections until a moment after `stop`, then lets those that have a request finish it. Returns when all are closed.
+/// Accepts connections until a moment after `stop`, then lets those that have a request finish it. Returns when all are closed;
+/// dropped before that, it cuts them.
 pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds, stop: CancellationToken) {
     let connections = Arc::new(Semaphore::new(bounds.connections));
     let turned_away = Arc::new(Semaphore::new(MAX_TURNED_AWAY));
-    let tasks = TaskTracker::new();
+    let mut tasks = JoinSet::new();
     let mut stopped = pin!(async {
         stop.cancelled().await;
         tokio::time::sleep(QUIET_AFTER_STOP).await;
     });
-    let let_in = |stream: TcpStream, peer| {
+    let let_in = |tasks: &mut JoinSet<()>, stream: TcpStream, peer| {
         // Answers are small: waiting to fill a packet would only delay them.
         let _ = stream.set_nodelay(true);
         if let Ok(permit) = Arc::clone(&connections).try_acquire_owned() {
@@ -132,18 +133,19 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, bounds: Bounds,
             failed = None;
             tracing::info!("connections are accepted again");
         }
-        let_in(stream, peer);
+        // Those that are closed by now take up no more room. One that panicked has said so on the log.
+        while tasks.try_join_next().is_some() {}
+        let_in(&mut tasks, stream, peer);
     }
     // Who has connected and was not heard of yet is let in, too: closing the door would hang up on them.
     if let Ok(listener) = listener.into_std() {
         while let Ok((stream, peer)) = listener.accept() {
             if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
-                let_in(stream, peer);
+                let_in(&mut tasks, stream, peer);
             }
         }
     }
-    tasks.close();
-    tasks.wait().await;
+    while tasks.join_next().await.is_some() {}
 }
 
 async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds: Bounds, stop: CancellationToken) {
@@ -158,11 +160,10 @@ async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, bounds:
         // Boxed, so that the connection can be taken apart when a deadline passes.
         Box::pin(async move {
             let mut response = router.oneshot(request).await.map_err(|never: Infallible| never)?;
-            phase.enter(Step::Idle);
             if phase.is_last() {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(response.map(|body| Answering { body, phase }))
         })
     });
     let mut http = http1::Builder::new()
@@ -254,3 +255,6 @@ async fn close(mut stream: TcpStream) {
     // Whatever comes of it, the connection is done with.
     let _ = timeout(LINGER, lingering).await;
 }
+
+#[cfg(test)]
+mod tests;

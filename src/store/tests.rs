@@ -7,11 +7,11 @@ use super::*;
 use crate::callback;
 use crate::status::{Rank, Transition};
 
-fn open(folder: &std::path::Path, sinks: &[(String, Start)]) -> Result<Store, OpenError> {
+pub(super) fn open(folder: &std::path::Path, sinks: &[(String, Start)]) -> Result<Store, OpenError> {
     Store::open(&Sqlite { path: folder.to_owned(), ..Sqlite::default() }, sinks, 100)
 }
 
-async fn accept(store: &Store, body: &serde_json::Value) -> Receipt {
+pub(super) async fn accept(store: &Store, body: &serde_json::Value) -> Receipt {
     let callback = callback::parse(body.to_string().as_bytes()).expect("a valid callback");
     store.accept(callback, Timestamp::now(), store.admit().expect("a free slot")).await.expect("it is stored")
 }

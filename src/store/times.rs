@@ -12,7 +12,8 @@ impl Store {
     /// # Errors
     /// [`Error`] when the store can't be read.
     pub async fn before(&self, time: Timestamp) -> Result<i64, Error> {
-        self.read(move |connection| before(connection, time)).await
+        let latest = self.latest();
+        Ok(self.read(move |connection| before(connection, time)).await?.unwrap_or(latest))
     }
 
     /// How many changes are stored after `after`, up to `until`.
@@ -43,15 +44,15 @@ impl Store {
 /// don't mislead it.
 const RUN: i64 = 1000;
 
-/// The sequence number before the first change that was received at `time` or later: the last one's, when there is none. There is no
-/// index over times: it halves the range of sequence numbers, with one short look at each step.
-fn before(connection: &Connection, time: Timestamp) -> rusqlite::Result<i64> {
+/// The sequence number before the first change that was received at `time` or later: the last one's, when there is none; `None` when
+/// there are no changes. There is no index over times: it halves the range of sequence numbers, with one short look at each step.
+fn before(connection: &Connection, time: Timestamp) -> rusqlite::Result<Option<i64>> {
     let time = time.as_millisecond();
     let ends: (Option<i64>, Option<i64>) =
         connection.query_row("SELECT (SELECT min(seq) FROM change), (SELECT max(seq) FROM change)", [], |row| {
             Ok((row.get(0)?, row.get(1)?))
         })?;
-    let (Some(first), Some(last)) = ends else { return Ok(0) };
+    let (Some(first), Some(last)) = ends else { return Ok(None) };
     let mut statement = connection.prepare_cached(
         "SELECT min(seq) FILTER (WHERE received_at >= ?3)
          FROM (SELECT seq, received_at FROM change WHERE seq >= ?1 ORDER BY seq LIMIT ?2)",
@@ -66,7 +67,7 @@ fn before(connection: &Connection, time: Timestamp) -> rusqlite::Result<i64> {
             None => low = middle + 1,
         }
     }
-    Ok(late_enough(high)?.unwrap_or(last + 1) - 1)
+    Ok(Some(late_enough(high)?.unwrap_or(last + 1) - 1))
 }
 
 /// How many changes there are after `after`, up to `until`.

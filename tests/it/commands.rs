@@ -28,7 +28,8 @@ fn commands() -> Vec<Vec<String>> {
 #[test]
 fn every_command_has_help_with_an_example() {
     let commands = commands();
-    for known in ["serve", "check", "url", "show", "sinks", "dead", "replay", "rejected", "healthcheck", "completions"]
+    for known in
+        ["serve", "check", "url", "tail", "show", "sinks", "dead", "replay", "rejected", "healthcheck", "completions"]
     {
         assert!(commands.iter().any(|command| command == &[known]), "{commands:?}");
     }

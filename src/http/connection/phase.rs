@@ -1,4 +1,4 @@
-//! Where a connection stands, as its stream and its service tell.
+//! Where a connection stands, as its stream and its answers tell.
 
 use std::io;
 use std::pin::Pin;
@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
+use axum::body::{Body, Bytes, HttpBody};
+use hyper::body::{Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -19,7 +21,7 @@ pub(super) enum Step {
     Idle,
     /// Some of a request's headers are here.
     Head,
-    /// A request is being handled.
+    /// A request is being handled, or its answer is not all there yet.
     Request,
 }
 
@@ -98,5 +100,37 @@ impl AsyncWrite for Watched {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// An answer's body: once it is done with, its connection is idle. One that goes on and on keeps it from that.
+pub(super) struct Answering {
+    pub(super) body: Body,
+    pub(super) phase: Arc<Phase>,
+}
+
+impl HttpBody for Answering {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.phase.enter(Step::Idle);
     }
 }
