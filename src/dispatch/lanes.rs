@@ -62,7 +62,10 @@ impl Drain {
         let waiting = &self.waiting;
         // While it is away nothing is busy, and what has failed is no probe.
         let skipped = if self.away.is_some() { &self.failing } else { &self.busy };
-        let taken = self.window.take(size, skipped, |key| waiting.holds(key), self.config.only_latest);
+        // Where there is but one lane, all are given in the order stored.
+        let in_order = self.config.concurrency(self.sink.as_ref()) == 1;
+        let is_held = |key| waiting.holds(key);
+        let taken = self.window.take(size, skipped, is_held, self.config.only_latest, in_order);
         if taken.overtaken > 0 {
             tracing::debug!(sink = %self.standing.name(), changes = taken.overtaken, "overtaken by later changes, not given");
         }

@@ -75,7 +75,7 @@ impl Window {
     }
 
     /// Takes the next at most `limit` that may be given now, in order: none whose key is in `busy`, and one of each key, so that a
-    /// sink can give all of them at once. Those whose key `is_held` have to wait elsewhere, behind an earlier one of their message; with `only_latest`, those that a later one of their
+    /// sink can give all of them at once; the others are passed over, or, `in_order`, end it. Those whose key `is_held` have to wait elsewhere, behind an earlier one of their message; with `only_latest`, those that a later one of their
     /// message has overtaken are done with.
     pub(super) fn take(
         &mut self,
@@ -83,13 +83,20 @@ impl Window {
         busy: &HashSet<Key>,
         is_held: impl Fn(Key) -> bool,
         only_latest: bool,
+        in_order: bool,
     ) -> Taken {
         let (mut taken, mut keys) = (Taken::default(), HashSet::new());
         for (seq, place) in &mut self.places {
             if taken.lane.len() == limit {
                 break;
             }
-            if !matches!(place.state, State::Waiting(_)) || busy.contains(&place.key) || keys.contains(&place.key) {
+            if !matches!(place.state, State::Waiting(_)) || busy.contains(&place.key) {
+                continue;
+            }
+            if keys.contains(&place.key) {
+                if in_order {
+                    break;
+                }
                 continue;
             }
             let is_overtaken = only_latest && self.latest_advance.get(&place.key).is_some_and(|latest| latest > seq);

@@ -141,3 +141,21 @@ async fn a_sink_is_never_given_two_changes_of_one_message_at_once() {
     assert_eq!(destination.accepted(), (1..=12).collect::<Vec<_>>());
     bench.stop().await;
 }
+
+#[tokio::test]
+async fn a_sink_with_one_lane_gets_everything_in_the_order_stored() {
+    let folder = folder();
+    let destination = Destination::new(100, |_, _| Answer::Accept);
+    let bench = Bench::start(folder.path(), &destination, DeliveryConfig { concurrency: Some(1), ..quick() });
+    bench.tell(Command::Pause).await;
+    for message in ["a", "b"] {
+        for status in ["SENT", "RECEIVED", "READ"] {
+            bench.accept(message, status).await;
+        }
+    }
+    bench.tell(Command::Resume).await;
+    bench.drained().await;
+    assert_eq!(destination.accepted(), (1..=6).collect::<Vec<_>>());
+    assert_eq!(destination.seen.lock().unwrap().lanes, [1, 1, 2, 1, 1]);
+    bench.stop().await;
+}
