@@ -10,7 +10,7 @@ use plugchat_receiver::service::STOPS_WITHIN;
 
 use crate::support::{
     Answer, Home, JSON, PATIENCE, Receiver, STORED, after, callback, connect, path, read_answer, send_head,
-    send_request, signal, try_read_answer, wait_until, write,
+    send_request, signal, through, try_read_answer, wait_until, write,
 };
 
 #[test]
@@ -46,7 +46,9 @@ struct Outcome {
 }
 
 fn stop_under_load(signal_name: &str) {
-    let receiver = Receiver::start("");
+    // The tests themselves may have been told to outlive their terminal, which is passed on.
+    let default = format!("--default-signal={signal_name}");
+    let receiver = Home::new("").start_with(|command| through(&["env", &default], command));
     let answered = AtomicUsize::new(0);
     let (signalled, outcomes) = std::thread::scope(|threads| {
         let loading: Vec<_> = (0..8)

@@ -65,17 +65,22 @@ pub(crate) fn program() -> Command {
 
 /// Has a shell run a command that is about to be started, after `setup`.
 pub(crate) fn after(setup: &str, command: &mut Command) {
-    let mut shell = Command::new("sh");
-    shell.arg("-c").arg(format!("{setup}; exec \"$0\" \"$@\"")).arg(command.get_program()).args(command.get_args());
+    through(&["sh", "-c", &format!("{setup}; exec \"$0\" \"$@\"")], command);
+}
+
+/// Has another program start a command that is about to be started.
+pub(crate) fn through(program: &[&str], command: &mut Command) {
+    let mut other = Command::new(program[0]);
+    other.args(&program[1..]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
-            Some(value) => shell.env(name, value),
-            None => shell.env_remove(name),
+            Some(value) => other.env(name, value),
+            None => other.env_remove(name),
         };
     }
-    shell.current_dir(command.get_current_dir().expect("every receiver has a folder"));
-    shell.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    *command = shell;
+    other.current_dir(command.get_current_dir().expect("every receiver has a folder"));
+    other.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    *command = other;
 }
 
 /// A running receiver. Dropping it kills it.
