@@ -32,6 +32,8 @@ pub struct Part {
     pub moved_to: Option<i64>,
     /// The next changes that match, in the order stored.
     pub entries: Vec<Entry>,
+    /// Whether it reaches to the log's end.
+    pub is_last: bool,
 }
 
 impl Store {
@@ -47,16 +49,24 @@ impl Follower {
         self.place
     }
 
-    /// The next part of the log: a short read, after which there may be more. Nothing in it means that nothing matched so far.
+    /// What `render` makes of the next part of the log: a short read, after which there may be more. Nothing in it means that nothing
+    /// matched so far. It is rendered on the thread that reads, so that many followers take no more of the processor than few.
     ///
     /// # Errors
     /// When the store can't be read, or has stopped.
-    pub async fn read(&mut self) -> Result<Part, Error> {
+    pub async fn read<T: Send + 'static>(
+        &mut self,
+        render: impl FnOnce(Part) -> T + Send + 'static,
+    ) -> Result<T, Error> {
         let _reading = self.store.inner.following.acquire().await.map_err(|_| Error::Stopped)?;
         let (query, place) = (self.query.clone(), self.place);
-        let (begin, page) = self.store.read(move |connection| part(connection, &query, place)).await?;
-        self.place = page.next;
-        Ok(Part { moved_to: (begin != place).then_some(begin), entries: page.entries })
+        let read = self.store.read(move |connection| {
+            let (part, next) = part(connection, &query, place)?;
+            Ok((render(part), next))
+        });
+        let (rendered, next) = read.await?;
+        self.place = next;
+        Ok(rendered)
     }
 
     /// Waits until a change after its place is stored.
@@ -69,8 +79,9 @@ impl Follower {
     }
 }
 
-/// Where it goes on, and what comes there. A row that was put back for a dead letter hides that what was stored after it is gone.
-fn part(connection: &Connection, query: &Query, place: i64) -> rusqlite::Result<(i64, Page)> {
+/// What comes after a place, and the place after that. A row that was put back for a dead letter hides that what was stored after it
+/// is gone.
+fn part(connection: &Connection, query: &Query, place: i64) -> rusqlite::Result<(Part, i64)> {
     // What is there and what is gone have to be of one moment.
     let transaction = connection.unchecked_transaction()?;
     let (oldest, end): (Option<i64>, i64) = transaction
@@ -79,12 +90,10 @@ fn part(connection: &Connection, query: &Query, place: i64) -> rusqlite::Result<
         )?
         .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let begin = place.max(oldest.map_or(end, |oldest| oldest - 1)).min(end);
-    let mut page = changes::page(&transaction, query, begin, MAX_ENTRIES, MAX_ROWS, MAX_BYTES)?;
-    if page.next == begin {
-        // Numbers at the end whose changes are gone: they would be waited for in vain.
-        page.next = end;
-    }
-    Ok((begin, page))
+    let Page { entries, next } = changes::page(&transaction, query, begin, MAX_ENTRIES, MAX_ROWS, MAX_BYTES)?;
+    // Numbers at the end whose changes are gone would be waited for in vain.
+    let next = if next == begin { end } else { next };
+    Ok((Part { moved_to: (begin != place).then_some(begin), entries, is_last: next == end }, next))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::store::{Query, Sqlite, Store};
 
 fn following(store: &Store, query: Query) -> Following {
     let permit = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-    Following { follower: store.follow(query, 0), begun: false, _permit: permit }
+    Following::new(store.follow(query, 0), permit)
 }
 
 async fn accept(store: &Store, id: &str) {

@@ -10,6 +10,10 @@ fn body(id: &str) -> serde_json::Value {
     json!({ "type": callback::TYPE, "status": "SENT", "ids": [id] })
 }
 
+async fn read(follower: &mut Follower) -> Part {
+    follower.read(|part| part).await.unwrap()
+}
+
 fn seqs(part: &Part) -> Vec<i64> {
     part.entries.iter().map(|entry| entry.seq).collect()
 }
@@ -20,7 +24,7 @@ async fn a_follower_waits_for_what_comes_after_its_place_and_is_told_when_the_st
     let store = open(folder.path(), &[]).unwrap();
     accept(&store, &body("one")).await;
     let mut follower = store.follow(Query::default(), 1);
-    let part = follower.read().await.unwrap();
+    let part = read(&mut follower).await;
     assert_eq!((seqs(&part), part.moved_to, follower.place()), (vec![], None, 1));
     let waiting = tokio::spawn(async move {
         follower.wait().await.unwrap();
@@ -28,11 +32,11 @@ async fn a_follower_waits_for_what_comes_after_its_place_and_is_told_when_the_st
     });
     accept(&store, &body("two")).await;
     let mut follower = waiting.await.unwrap();
-    assert_eq!(seqs(&follower.read().await.unwrap()), [2]);
+    assert_eq!(seqs(&read(&mut follower).await), [2]);
     accept(&store, &body("three")).await;
     store.close().await;
     assert_eq!(follower.wait().await, Ok(()), "what was stored before the stop is there to be read");
-    assert_eq!(seqs(&follower.read().await.unwrap()), [3]);
+    assert_eq!(seqs(&read(&mut follower).await), [3]);
     assert_eq!(follower.wait().await, Err(Error::Stopped));
 }
 
@@ -47,19 +51,19 @@ async fn a_follower_is_told_what_was_deleted_before_it_read_it_and_of_a_log_that
     let mut others = schema::open_writer(&database).unwrap();
     others.execute("DELETE FROM change WHERE seq <= 2", []).unwrap();
     let mut follower = store.follow(Query::default(), 1);
-    let part = follower.read().await.unwrap();
+    let part = read(&mut follower).await;
     assert_eq!((part.moved_to, seqs(&part), follower.place()), (Some(2), vec![3], 3));
-    let part = store.follow(Query::default(), 2).read().await.unwrap();
+    let part = read(&mut store.follow(Query::default(), 2)).await;
     assert_eq!((part.moved_to, seqs(&part)), (None, vec![3]), "what it has read is not missing");
 
     retention::delete_slice(&mut others, i64::MAX, None, 3).unwrap();
     let mut follower = store.follow(Query::default(), 1);
-    let part = follower.read().await.unwrap();
+    let part = read(&mut follower).await;
     assert_eq!((part.moved_to, seqs(&part), follower.place()), (Some(3), vec![], 3));
     let mut follower = store.follow(Query::default(), 100);
-    assert_eq!((follower.read().await.unwrap().moved_to, follower.place()), (Some(3), 3));
+    assert_eq!((read(&mut follower).await.moved_to, follower.place()), (Some(3), 3));
     accept(&store, &body("four")).await;
-    assert_eq!(seqs(&follower.read().await.unwrap()), [4]);
+    assert_eq!(seqs(&read(&mut follower).await), [4]);
     store.close().await;
 }
 
@@ -74,7 +78,7 @@ async fn numbers_without_a_change_are_not_waited_for() {
     others.execute("DELETE FROM change WHERE seq >= 2", []).unwrap();
     others.execute("UPDATE last_seq SET seq = 3", []).unwrap();
     let mut follower = store.follow(Query::default(), 1);
-    let part = follower.read().await.unwrap();
+    let part = read(&mut follower).await;
     assert_eq!((part.moved_to, seqs(&part), follower.place()), (None, vec![], 3));
     store.close().await;
 }
@@ -88,18 +92,19 @@ async fn a_part_is_bounded_whatever_the_log_holds() {
     let mut follower = store.follow(Query::default(), 0);
     let mut parts = Vec::new();
     while follower.place() < 250 {
-        parts.push(follower.read().await.unwrap().entries.len());
+        let part = read(&mut follower).await;
+        parts.push((part.entries.len(), part.is_last));
     }
-    assert_eq!(parts, [100, 100, 50]);
+    assert_eq!(parts, [(100, false), (100, false), (50, true)]);
     for id in ["large", "larger"] {
         let mut body = body(id);
         body["more"] = "x".repeat(MAX_BYTES).into();
         accept(&store, &body).await;
     }
-    assert_eq!(seqs(&follower.read().await.unwrap()), [251], "one at a time, when one is that large");
+    assert_eq!(seqs(&read(&mut follower).await), [251], "one at a time, when one is that large");
 
     let query = Query { status: Some(Status::new("READ")), ..Query::default() };
     let mut follower = store.follow(query, 0);
-    assert_eq!((follower.read().await.unwrap().entries.len(), follower.place()), (0, 252));
+    assert_eq!((read(&mut follower).await.entries.len(), follower.place()), (0, 252));
     store.close().await;
 }
