@@ -36,6 +36,7 @@ async fn both_sides_show_their_certificates_and_a_stranger_is_not_spoken_to() {
         let failure = sink(&lines).give(&[delivery("b")]).await.unwrap_err();
         assert!(failure.cause.contains(part), "{lines}: {}", failure.cause);
     }
-    let messages = rabbitmq::ctl(&broker, &["list_queues", "name", "messages"]);
-    assert!(messages.contains("q\t2"), "{messages}");
+    let queue = "{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"/\">>, queue, <<\"q\">>))";
+    let stat = rabbitmq::ctl(&broker, &["eval", &format!("{queue}, rabbit_amqqueue:stat(Q).")]);
+    assert_eq!(stat.trim(), "{ok,2,0}", "two messages, no consumers");
 }
