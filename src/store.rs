@@ -149,10 +149,12 @@ impl Store {
             answers,
             room: room::Room { folder: folder.to_owned(), max_bytes: config.max_size, file, full: false },
             retention: config.retention,
+            body_retention: config.body_retention,
             stored_places: places,
             _ended: ended.clone().drop_guard(),
             failing: false,
             trim_fails: false,
+            empty_log_at: None,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())

@@ -11,7 +11,7 @@ use super::OpenError;
 const APPLICATION_ID: i32 = 0x5043_5278;
 
 /// Step `n` takes a database from version `n` to `n + 1`. A step that was released is never changed.
-const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql")];
+const STEPS: &[&str] = &[include_str!("schema/1.sql"), include_str!("schema/2.sql"), include_str!("schema/3.sql")];
 
 /// How long a connection waits for another one that is in its way: a person with a tool of theirs, too.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +38,8 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     connection.pragma_update(None, "cache_size", -16384)?;
     connection.pragma_update(None, "journal_size_limit", 64 << 20)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
+    // What is deleted is overwritten in the file: it is personal data.
+    connection.pragma_update(None, "secure_delete", "ON")?;
     for (next, step) in (1u32..).zip(STEPS).skip(version as usize) {
         let transaction = connection.transaction()?;
         transaction.execute_batch(step)?;

@@ -119,6 +119,11 @@ impl Inside {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
+    /// Posts a body that is no valid callback.
+    pub(crate) fn reject(&self, body: &str) {
+        request(self.public, "POST", &path(), &JSON, body.as_bytes()).problem(422);
+    }
+
     /// Gets a path of the operator's API.
     pub(crate) fn get(&self, path: &str) -> Answer {
         request(self.admin, "GET", path, &[], b"")

@@ -65,6 +65,8 @@ struct Store {
     path: PathBuf,
     #[serde(serialize_with = "duration")]
     retention: Duration,
+    #[serde(serialize_with = "duration")]
+    body_retention: Duration,
     #[serde(serialize_with = "size")]
     max_size: u64,
 }
@@ -117,7 +119,12 @@ impl Report {
         Ok(Self {
             configuration: file.map(Path::to_owned),
             server,
-            store: Store { path: store.path.clone(), retention: store.retention, max_size: store.max_size },
+            store: Store {
+                path: store.path.clone(),
+                retention: store.retention,
+                body_retention: store.body_retention.unwrap_or(store.retention),
+                max_size: store.max_size,
+            },
             admin: Admin {
                 listen: config.admin.listen.to_string(),
                 token: config.admin.load_token().map_err(Usage)?.is_some(),
@@ -173,9 +180,10 @@ impl Report {
         say(
             "store",
             &format!(
-                "{}, kept for {}, at most {}",
+                "{}, kept for {}, callbacks' texts for {}, at most {}",
                 store.path.display(),
                 humantime::format_duration(store.retention),
+                humantime::format_duration(store.body_retention),
                 ByteSize(store.max_size)
             ),
         );
