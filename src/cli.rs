@@ -6,6 +6,7 @@ mod check;
 mod client;
 mod completions;
 mod dead;
+mod erase;
 mod healthcheck;
 mod output;
 mod register;
@@ -50,6 +51,7 @@ enum Command {
     Dead(dead::Dead),
     Replay(replay::Replay),
     Rejected(rejected::Rejected),
+    Erase(erase::Erase),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
 }
@@ -92,6 +94,7 @@ fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
         Command::Dead(command) => block_on(command.run(&config)),
         Command::Replay(command) => block_on(command.run(&config)),
         Command::Rejected(command) => block_on(command.run(&config)),
+        Command::Erase(command) => block_on(command.run(&config)),
         Command::Healthcheck(command) => block_on(command.run(&config)),
         Command::Completions(command) => command.run(),
     }

@@ -1,4 +1,6 @@
-//! How phone numbers are shown: they are personal data.
+//! How phone numbers are shown, and how a person is found by one: they are personal data.
+
+mod number;
 
 use std::path::Path;
 
@@ -10,6 +12,7 @@ use sha2::Sha256;
 use crate::keyfile;
 use crate::secret::Secret;
 use crate::status::to_hex;
+pub(crate) use number::Number;
 
 /// How a phone number is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,11 +2,13 @@
 //!
 //! - `schema`: opening and migrating; `writer`: the one thread that commits; `changes`: the log's rows; `seen`: exact
 //!   duplicates and current statuses; `feed`: the log as a sink follows it; `exceptions` and `dead`: what a sink was not given;
-//!   `times`: places in the log by time; `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits.
+//!   `times`: places in the log by time; `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits;
+//!   `erasure` and `scrub`: taking one person out.
 
 mod changes;
 mod config;
 mod dead;
+mod erasure;
 mod error;
 mod exceptions;
 mod feed;
@@ -15,6 +17,7 @@ mod rejected;
 mod retention;
 mod room;
 mod schema;
+mod scrub;
 mod seen;
 mod times;
 mod writer;
@@ -35,6 +38,7 @@ use tokio_util::sync::CancellationToken;
 pub use changes::{Page, Query};
 pub use config::{Config, Sqlite, Start};
 pub use dead::{Dead, DeadQuery};
+pub(crate) use erasure::Erasure;
 pub use error::{Error, OpenError};
 pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
 pub use feed::Feed;

@@ -27,15 +27,21 @@ pub(super) struct Client {
     token: Option<Secret>,
     hidden: Hidden,
     http: reqwest::Client,
+    timeout: Duration,
 }
 
 impl Client {
     pub(super) fn new(config: &Config) -> anyhow::Result<Self> {
         let token = config.admin.load_token().map_err(Usage)?;
         let base = Url::parse(&format!("http://{}", network::reachable(config.admin.listen)))?;
-        let http = network::client(&base).timeout(Duration::from_secs(30)).build()?;
+        let http = network::client(&base).build()?;
         let hidden = Hidden::new(token.iter().map(Secret::expose));
-        Ok(Self { base, token, hidden, http })
+        Ok(Self { base, token, hidden, http, timeout: Duration::from_secs(30) })
+    }
+
+    /// Waits this long for an answer, rather than for half a minute.
+    pub(super) fn waiting(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The answer's status and body, whatever they are. What listens there may be another program, which repeats what it was
@@ -50,7 +56,7 @@ impl Client {
         if !query.is_empty() {
             url.query_pairs_mut().extend_pairs(query);
         }
-        let mut request = self.http.request(method, url);
+        let mut request = self.http.request(method, url).timeout(self.timeout);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose());
         }

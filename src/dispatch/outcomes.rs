@@ -44,6 +44,9 @@ impl Drain {
             }
             self.failed(key, change, origin, probe, failure);
         }
+        for change in changes.iter() {
+            self.erased.remove(&change.seq);
+        }
         self.standing.update(|snapshot| snapshot.deferred = self.waiting.len());
     }
 
@@ -89,6 +92,10 @@ impl Drain {
             snapshot.failed += 1;
             snapshot.last_error = Some(cause.clone());
         });
+        if self.erased.contains(&change.seq) {
+            self.close(key, change, origin);
+            return;
+        }
         let after = match kind {
             FailureKind::Refused => {
                 if probe {

@@ -49,6 +49,8 @@ pub(super) enum Message {
     Job(Job),
     /// A sink has come further.
     Progress,
+    /// Empty the write-ahead log, and say whether that could be done.
+    EmptyLog(oneshot::Sender<bool>),
     /// Commit what waits, then end.
     Stop,
 }
@@ -159,6 +161,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let mut batch = Vec::new();
+            let mut emptied = Vec::new();
             while let Some(message) = next.take() {
                 match message {
                     Message::Job(job) => batch.push(job),
@@ -167,6 +170,7 @@ impl Writer {
                         self.shared.progress_sent.store(false, Ordering::Release);
                         progress_due.get_or_insert(Instant::now() + PROGRESS_WITHIN);
                     }
+                    Message::EmptyLog(tell) => emptied.push(tell),
                     Message::Stop => stopping = true,
                 }
                 if batch.len() < MAX_BATCH {
@@ -176,6 +180,10 @@ impl Writer {
             if !batch.is_empty() || stopping || progress_due.is_some_and(|due| due <= Instant::now()) {
                 let committed = self.commit(batch);
                 progress_due = progress_due.filter(|_| !committed).map(|_| Instant::now() + RETRY_EVERY);
+            }
+            for tell in emptied {
+                // Whoever wanted it may have given up waiting.
+                let _ = tell.send(self.empty_log());
             }
             if retention_due <= Instant::now() {
                 retention_due = Instant::now() + if self.trim() { SLICE_PAUSE } else { RETENTION_EVERY };

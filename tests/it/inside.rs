@@ -134,6 +134,11 @@ impl Inside {
         request(self.admin, "POST", path, &[], body.as_bytes())
     }
 
+    /// Its folder.
+    pub(crate) fn home(&self) -> &Home {
+        self.home.as_ref().expect("it runs")
+    }
+
     /// Where the test's own sink stands.
     pub(crate) fn standing(&self) -> Value {
         self.get("/api/v1/sinks").json()[0].clone()
@@ -146,7 +151,7 @@ impl Inside {
 
     /// A command of the program against this receiver.
     pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = self.home.as_ref().expect("it runs").command(arguments);
+        let mut command = self.home().command(arguments);
         command.env("PLUGCHAT_RECEIVER__ADMIN__LISTEN", self.admin.to_string());
         command
     }

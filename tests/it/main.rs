@@ -14,6 +14,7 @@ mod configuration;
 mod delivery;
 mod destination;
 mod durable;
+mod erase;
 mod forms;
 mod forward;
 mod isolation;
