@@ -2,6 +2,7 @@
 //!
 //! Errors go to standard error and say what to do; exit 2 is for a wrong call or configuration, 1 for anything else.
 
+mod backup;
 mod check;
 mod client;
 mod completions;
@@ -52,6 +53,7 @@ enum Command {
     Replay(replay::Replay),
     Rejected(rejected::Rejected),
     Erase(erase::Erase),
+    Backup(backup::Backup),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
 }
@@ -95,6 +97,7 @@ fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
         Command::Replay(command) => block_on(command.run(&config)),
         Command::Rejected(command) => block_on(command.run(&config)),
         Command::Erase(command) => block_on(command.run(&config)),
+        Command::Backup(command) => block_on(command.run(&config)),
         Command::Healthcheck(command) => block_on(command.run(&config)),
         Command::Completions(command) => command.run(),
     }

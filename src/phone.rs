@@ -14,6 +14,9 @@ use crate::secret::Secret;
 use crate::status::to_hex;
 pub(crate) use number::Number;
 
+/// The file in the store's folder with the key of [`PhoneStyle::Hashed`].
+pub(crate) const KEY_FILE: &str = "phone-key";
+
 /// How a phone number is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,7 +45,7 @@ impl Phones {
             PhoneStyle::Full => Self::Full,
             // Without a key all phone numbers could be hashed in an hour, to see which one it was.
             PhoneStyle::Hashed => Self::Hashed(
-                keyfile::read_or_make(&folder.join("phone-key"))
+                keyfile::read_or_make(&folder.join(KEY_FILE))
                     .context("cannot get the key that hashes phone numbers")?,
             ),
         })

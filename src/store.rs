@@ -3,8 +3,9 @@
 //! - `schema`: opening and migrating; `writer`: the one thread that commits; `changes`: the log's rows; `seen`: exact
 //!   duplicates and current statuses; `feed`: the log as a sink follows it; `exceptions` and `dead`: what a sink was not given;
 //!   `times`: places in the log by time; `rejected`: bodies that were no callback; `retention` and `room`: what is deleted, and when nothing more fits;
-//!   `erasure` and `scrub`: taking one person out.
+//!   `erasure` and `scrub`: taking one person out; `backup`: a copy of it all.
 
+mod backup;
 mod changes;
 mod config;
 mod dead;
@@ -35,6 +36,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use backup::Source;
 pub use changes::{Page, Query};
 pub use config::{Config, Sqlite, Start};
 pub use dead::{Dead, DeadQuery};

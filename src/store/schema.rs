@@ -20,16 +20,8 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     let mut connection = Connection::open(path)?;
     connection.busy_timeout(BUSY_TIMEOUT)?;
-    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let version = check(&connection, path)?;
     let known = STEPS.len() as u32;
-    let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
-    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-    if tables > 0 && application_id != APPLICATION_ID {
-        return Err(OpenError::Foreign(path.to_owned()));
-    }
-    if version > known {
-        return Err(OpenError::Newer { path: path.to_owned(), version, known });
-    }
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // FULL is what makes a commit durable in WAL mode: the log is synced before COMMIT returns.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -53,6 +45,21 @@ pub(super) fn open_writer(path: &Path) -> Result<Connection, OpenError> {
     }
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// The version of a store's schema, when this program can use it.
+pub(super) fn check(connection: &Connection, path: &Path) -> Result<u32, OpenError> {
+    let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    let known = STEPS.len() as u32;
+    let application_id: i32 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
+    let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables > 0 && application_id != APPLICATION_ID {
+        return Err(OpenError::Foreign(path.to_owned()));
+    }
+    if version > known {
+        return Err(OpenError::Newer { path: path.to_owned(), version, known });
+    }
+    Ok(version)
 }
 
 /// Opens a connection that only reads.

@@ -6,6 +6,7 @@ mod support;
 
 mod admin;
 mod answers;
+mod backup;
 mod body_retention;
 mod bounds;
 mod canary;

@@ -230,7 +230,7 @@ impl Server {
             path: server.path.clone(),
             public_url: server.public_url.as_ref().map(ToString::to_string),
             secrets: secrets.len(),
-            has_made_one: folder.join("secret").exists(),
+            has_made_one: folder.join(http::SECRET_FILE).exists(),
             allow_from: list(&server.allow_from),
             trusted_proxies: list(&server.trusted_proxies),
             other_types: if server.other_types == OtherTypes::Accept { "accept" } else { "reject" },
