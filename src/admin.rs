@@ -2,6 +2,7 @@
 
 mod api;
 mod dead;
+mod erase;
 mod follow;
 mod guard;
 pub(crate) mod health;
@@ -110,6 +111,7 @@ pub(crate) fn router(admin: Arc<Admin>) -> Router {
         .route("/api/v1/rejected/{id}", get(rejected::show))
         .route("/api/v1/rejected/{id}/retry", post(rejected::retry))
         .route("/api/v1/rejected/{id}/drop", post(rejected::drop))
+        .route("/api/v1/erase", post(erase::erase))
         .layer(axum::middleware::from_fn_with_state(Arc::clone(&admin), guard::check));
     Router::new()
         .route("/livez", get(health::live))

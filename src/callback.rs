@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::status::{Facts, Status, is_group_phone};
-pub(crate) use draft::Draft;
+pub(crate) use draft::{Draft, rewrite};
 use fields::Fields;
 use reader::{Reader, from_raw, kind};
 

@@ -2,10 +2,12 @@
 //!
 //! Errors go to standard error and say what to do; exit 2 is for a wrong call or configuration, 1 for anything else.
 
+mod backup;
 mod check;
 mod client;
 mod completions;
 mod dead;
+mod erase;
 mod healthcheck;
 mod output;
 mod register;
@@ -64,6 +66,8 @@ enum Command {
     Dead(dead::Dead),
     Replay(replay::Replay),
     Rejected(rejected::Rejected),
+    Erase(erase::Erase),
+    Backup(backup::Backup),
     Healthcheck(healthcheck::Healthcheck),
     Completions(completions::Completions),
 }
@@ -107,6 +111,8 @@ fn run(command: Command, loaded: config::Loaded) -> anyhow::Result<ExitCode> {
         Command::Dead(command) => block_on(command.run(&config)),
         Command::Replay(command) => block_on(command.run(&config)),
         Command::Rejected(command) => block_on(command.run(&config)),
+        Command::Erase(command) => block_on(command.run(&config)),
+        Command::Backup(command) => block_on(command.run(&config)),
         Command::Healthcheck(command) => block_on(command.run(&config)),
         Command::Completions(command) => command.run(),
     }

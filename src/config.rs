@@ -12,9 +12,6 @@ use serde::Deserialize;
 
 use crate::{admin, http, plugchat, sink, store, telemetry};
 
-/// Below this there is no room for a callback.
-const MIN_STORE_SIZE: u64 = 1 << 20;
-
 /// Everything that can be configured. `Config::default()` is what runs with no file at all.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -123,9 +120,7 @@ pub fn parse(file: Option<(&Path, &str)>, variables: &[(String, String)]) -> Res
     config.server.validate().map_err(wrong)?;
     config.admin.validate().map_err(wrong)?;
     config.plugchat.validate().map_err(wrong)?;
-    if config.store.sqlite.max_size < MIN_STORE_SIZE {
-        return Err(wrong("store.sqlite.max_size is less than 1MiB, and an empty store is hardly smaller".into()));
-    }
+    config.store.sqlite.validate().map_err(wrong)?;
     if same_listener(config.server.listen, config.admin.listen) {
         return Err(wrong("server.listen and admin.listen are the same; give one of them another port".into()));
     }

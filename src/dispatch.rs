@@ -12,6 +12,7 @@
 //!   its backlog stays in the log. When it is back, it is given more bit by bit.
 
 pub(crate) mod backoff;
+mod erasure;
 mod lanes;
 mod outcomes;
 mod replay;
@@ -62,6 +63,8 @@ pub struct Drain {
     busy: HashSet<Key>,
     lanes: JoinSet<Vec<Result<(), Failure>>>,
     under_way: HashMap<Id, Lane>,
+    /// Changes under way that are no longer in the store: somebody was erased.
+    erased: HashSet<i64>,
     /// What has to be written before the sink's place may move.
     outcomes: Vec<Outcome>,
 
@@ -153,6 +156,7 @@ impl Drain {
             busy: HashSet::new(),
             lanes: JoinSet::new(),
             under_way: HashMap::new(),
+            erased: HashSet::new(),
             outcomes: Vec::new(),
             paused: false,
             away: None,
@@ -327,6 +331,7 @@ impl Drain {
                 self.standing.count_dead(|_| dead);
                 self.reload().await?;
             }
+            Command::Forget(seqs) => self.forget(&seqs),
             Command::Replay(replay) => self.begin_replay(replay),
             Command::CancelReplay => self.end_replay("cancelled"),
         }

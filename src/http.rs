@@ -33,6 +33,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use crate::callback::{self, Invalid};
 use crate::secret::Secret;
 use crate::store::{self, Receipt, Store};
+pub(crate) use config::SECRET_FILE;
 pub use config::{Config, Limits, OtherTypes};
 use connection::Peer;
 pub(crate) use counts::Counts;

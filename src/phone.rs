@@ -1,4 +1,6 @@
-//! How phone numbers are shown: they are personal data.
+//! How phone numbers are shown, and how a person is found by one: they are personal data.
+
+mod number;
 
 use std::path::Path;
 
@@ -10,6 +12,10 @@ use sha2::Sha256;
 use crate::keyfile;
 use crate::secret::Secret;
 use crate::status::to_hex;
+pub(crate) use number::Number;
+
+/// The file in the store's folder with the key of [`PhoneStyle::Hashed`].
+pub(crate) const KEY_FILE: &str = "phone-key";
 
 /// How a phone number is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,7 +45,7 @@ impl Phones {
             PhoneStyle::Full => Self::Full,
             // Without a key all phone numbers could be hashed in an hour, to see which one it was.
             PhoneStyle::Hashed => Self::Hashed(
-                keyfile::read_or_make(&folder.join("phone-key"))
+                keyfile::read_or_make(&folder.join(KEY_FILE))
                     .context("cannot get the key that hashes phone numbers")?,
             ),
         })

@@ -4,12 +4,14 @@
 //!   duplicates and current statuses; `feed`: the log as a sink follows it; `follower`: as others do, of whom nothing is kept;
 //!   `exceptions` and `dead`: what a sink was not given; `times`: places in the log by time; `instances`: when each connected
 //!   account was last heard of; `counts`: what was committed; `rejected`: bodies that were no callback; `retention` and `room`: what
-//!   is deleted, and when nothing more fits.
+//!   is deleted, and when nothing more fits; `erasure` and `scrub`: taking one person out; `backup`: a copy of it all.
 
+mod backup;
 mod changes;
 mod config;
 mod counts;
 mod dead;
+mod erasure;
 mod error;
 mod exceptions;
 mod feed;
@@ -20,6 +22,7 @@ mod rejected;
 mod retention;
 mod room;
 mod schema;
+mod scrub;
 mod seen;
 mod times;
 mod writer;
@@ -37,9 +40,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use backup::Source;
 pub use changes::{Page, Query};
 pub use config::{Config, Sqlite, Start};
 pub use dead::{Dead, DeadQuery};
+pub(crate) use erasure::Erasure;
 pub use error::{Error, OpenError};
 pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
 pub use feed::Feed;
@@ -168,10 +173,12 @@ impl Store {
             answers,
             room: room::Room { folder: folder.to_owned(), max_bytes: config.max_size, file, full: false },
             retention: config.retention,
+            body_retention: config.body_retention,
             stored_places: places,
             _ended: ended.clone().drop_guard(),
             failing: false,
             trim_fails: false,
+            empty_log_at: None,
         };
         let thread = std::thread::Builder::new()
             .name("store-writer".into())

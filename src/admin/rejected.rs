@@ -43,6 +43,8 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, id: InPath<i64>) -> An
 /// `POST /api/v1/rejected/{id}/retry`: reads it anew; when it is valid now it is stored, and kept as rejected no longer.
 pub(super) async fn retry(State(admin): State<Arc<Admin>>, id: InPath<i64>) -> Answer<Value> {
     let id = read(id)?;
+    // So that nothing is stored of it after it was erased.
+    let _one_at_a_time = admin.steering.lock().await;
     let rejected = admin.store.find_rejected(id).await?.ok_or_else(not_there)?;
     let callback = callback::parse(rejected.body.as_bytes()).map_err(|invalid| {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "it is still no valid callback")

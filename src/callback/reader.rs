@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::{FieldError, MAX_IDS, pointer};
 
 /// A `momment` below this is in seconds: 10^12 milliseconds is September 2001, 10^12 seconds the year 33658.
-const FIRST_MILLISECOND_VALUE: i64 = 1_000_000_000_000;
+pub(super) const FIRST_MILLISECOND_VALUE: i64 = 1_000_000_000_000;
 
 /// Turns raw fields into values and collects what is wrong.
 pub(super) struct Reader<'a> {

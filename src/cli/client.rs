@@ -22,7 +22,7 @@ const SHORTEST_IN_DATA: usize = 8;
 /// What an answer is that has not the form of this receiver's.
 pub(super) const UNEXPECTED: &str = "the receiver's answer is not what this version expects; are both of one version?";
 
-/// How long an answer may take.
+/// How long an answer may take, unless its command says otherwise.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
 
 /// Speaks to the receiver of this configuration.
@@ -31,6 +31,7 @@ pub(super) struct Client {
     token: Option<Secret>,
     hidden: Hidden,
     http: reqwest::Client,
+    timeout: Duration,
 }
 
 impl Client {
@@ -39,7 +40,12 @@ impl Client {
         let base = Url::parse(&format!("http://{}", network::reachable(config.admin.listen)))?;
         let http = network::client(&base).build()?;
         let hidden = Hidden::new(token.iter().map(Secret::expose));
-        Ok(Self { base, token, hidden, http })
+        Ok(Self { base, token, hidden, http, timeout: ANSWER_WITHIN })
+    }
+
+    /// Waits this long for an answer, rather than as long as usual.
+    pub(super) fn waiting(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The answer's status and body, whatever they are. What listens there may be another program, which repeats what it was
@@ -50,7 +56,7 @@ impl Client {
         path: &str,
         query: &[(&str, String)],
     ) -> anyhow::Result<(StatusCode, String)> {
-        let request = self.request(method, path, query)?.timeout(ANSWER_WITHIN);
+        let request = self.request(method, path, query)?.timeout(self.timeout);
         let response = request.send().await.map_err(|error| self.no_answer(&error))?;
         let status = response.status();
         let body = response.text().await.map_err(|error| self.no_answer(&error))?;

@@ -32,6 +32,10 @@ fn a_mistake_is_told_by_line_and_key_and_what_was_expected() {
         ("[sinks.a.forward]\nheaders = { host = \"b\" }", vec!["line 2, sinks.a.forward.headers", "host is set"]),
         ("[server\n", vec!["line 1"]),
         ("[admin]\nlisten = \"0.0.0.0:1\"", vec!["admin.listen", "admin.token"]),
+        (
+            "[store.sqlite]\nretention = \"1d\"\nbody_retention = \"2d\"",
+            vec!["store.sqlite.body_retention", "longer than store.sqlite.retention"],
+        ),
         ("[server]\npath = \"status/\"", vec!["line 2", "server.path", "begins with a slash"]),
     ] {
         let told = refusal(text, &[]);

@@ -24,6 +24,13 @@ pub(crate) mod duration {
     }
 }
 
+/// Durations that may be left out.
+pub(crate) fn optional_duration<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<std::time::Duration>, D::Error> {
+    duration::deserialize(deserializer).map(Some)
+}
+
 /// Sizes as `"64KiB"`, `"10GiB"`.
 pub(crate) mod size {
     use serde::{Deserialize, Deserializer, de::Error};

@@ -47,6 +47,9 @@ impl Drain {
                 }
             }
         }
+        for change in changes.iter() {
+            self.erased.remove(&change.seq);
+        }
         if delivered > 0 && self.away.is_none() {
             let full = self.config.concurrency(self.sink.as_ref());
             (self.width, self.burst) = ((self.width * 2).min(full), (self.burst * 2).min(self.sink.batch()));
@@ -98,6 +101,10 @@ impl Drain {
             snapshot.failures.count(kind);
             snapshot.last_error = Some(cause.clone());
         });
+        if self.erased.contains(&change.seq) {
+            self.close(key, change, origin);
+            return true;
+        }
         let after = match kind {
             FailureKind::Refused => {
                 if probe {

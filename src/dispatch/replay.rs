@@ -23,6 +23,13 @@ pub(super) struct Running {
     next_at: Instant,
 }
 
+impl Running {
+    /// Leaves these out.
+    pub(super) fn forget(&mut self, is_erased: impl Fn(i64) -> bool) {
+        self.changes.retain(|change| !is_erased(change.seq));
+    }
+}
+
 impl Drain {
     /// Goes on with the replay that a stop interrupted.
     pub(super) async fn restore_replay(&mut self) -> Result<(), Error> {

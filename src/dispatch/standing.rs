@@ -1,7 +1,7 @@
 //! A sink as others see it: where it stands, and what it can be told.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -29,6 +29,8 @@ pub enum Command {
     Resume,
     /// Look at the deferred changes anew: dead letters have been made due.
     Reload,
+    /// Give it none of the changes with these sequence numbers, ascending: they were taken out of the store.
+    Forget(Arc<[i64]>),
     /// Give it stored changes again.
     Replay(Replay),
     /// End the replay.

@@ -8,6 +8,7 @@ mod bench;
 mod bounds;
 mod crashes;
 mod destination;
+mod erasure;
 mod failures;
 mod fairness;
 mod model;

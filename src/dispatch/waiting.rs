@@ -76,6 +76,25 @@ impl Waiting {
         }
     }
 
+    /// Lets those go that wait; which they were.
+    pub(super) fn forget(&mut self, is_erased: impl Fn(i64) -> bool) -> Vec<i64> {
+        let mut gone = Vec::new();
+        for (key, queue) in &mut self.queues {
+            if let Some(first) = queue.front() {
+                self.due.remove(&(first.due_at, *key));
+            }
+            let (erased, kept) = queue.drain(..).partition(|deferred| is_erased(deferred.seq));
+            *queue = kept;
+            gone.extend(VecDeque::into_iter(erased).map(|deferred: Deferred| deferred.seq));
+        }
+        self.queues.retain(|_, queue| !queue.is_empty());
+        self.count -= gone.len();
+        for key in self.queues.keys().copied().collect::<Vec<_>>() {
+            self.plan(key);
+        }
+        gone
+    }
+
     /// The first of a message is due at its time, unless one of them is being given.
     fn plan(&mut self, key: Key) {
         if !self.taken.contains(&key)

@@ -123,11 +123,22 @@ impl Window {
         }
     }
 
-    /// This one, which was under way, has still to be given.
+    /// This one, which was under way, has still to be given, unless it was forgotten meanwhile.
     pub(super) fn put_back(&mut self, change: Delivery) {
-        if let Some(place) = self.places.get_mut(&change.seq) {
+        if let Some(place) = self.places.get_mut(&change.seq)
+            && matches!(place.state, State::InFlight)
+        {
             place.state = State::Waiting(Box::new(change));
             self.waiting += 1;
+        }
+    }
+
+    /// These are done with, also where they are under way.
+    pub(super) fn forget(&mut self, is_erased: impl Fn(i64) -> bool) {
+        for (_, place) in self.places.iter_mut().filter(|(seq, _)| is_erased(**seq)) {
+            if let State::Waiting(_) = std::mem::replace(&mut place.state, State::Done) {
+                self.waiting -= 1;
+            }
         }
     }
 

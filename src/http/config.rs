@@ -17,6 +17,9 @@ use crate::keyfile;
 use crate::network;
 use crate::secret::Secret;
 
+/// The file in the store's folder with the secret that was made.
+pub(crate) const SECRET_FILE: &str = "secret";
+
 /// The public listener.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -159,7 +162,7 @@ impl Config {
             return Ok(Secret::read_all(file).map_err(|error| config::Error::new("server.secrets_file", error))?);
         }
         if self.secrets.is_empty() {
-            return Ok(vec![keyfile::read_or_make(&folder.join("secret"))?]);
+            return Ok(vec![keyfile::read_or_make(&folder.join(SECRET_FILE))?]);
         }
         Ok(self.secrets.clone())
     }

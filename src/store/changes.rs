@@ -8,8 +8,8 @@ use rusqlite::{Connection, params};
 
 use super::counts::Tally;
 use super::seen::{self, Verdict};
-use super::{Entry, Receipt};
-use crate::callback::{Body, Callback};
+use super::{Entry, Receipt, retention};
+use crate::callback::{self, Body, Callback};
 use crate::status::{Facts, Rank, Status, StatusChange, Transition};
 
 const COLUMNS: &str = "seq, received_at, instance_id, message_id, status, phone, participant, device, moment, is_group, \
@@ -56,7 +56,7 @@ pub(super) fn append(
     Ok(receipt)
 }
 
-/// Puts a change that retention has deleted back in its place; nothing when it is still there.
+/// Puts a change that retention has deleted back in its place, or its callback's text when that alone is gone.
 pub(super) fn put_back(connection: &Connection, seq: i64, change: &StatusChange) -> rusqlite::Result<()> {
     let row = Row {
         seq,
@@ -70,7 +70,11 @@ pub(super) fn put_back(connection: &Connection, seq: i64, change: &StatusChange)
         body_of: None,
         ids: None,
     };
-    row.insert(connection)
+    row.insert(connection)?;
+    connection
+        .prepare_cached("UPDATE change SET body = ?2 WHERE seq = ?1 AND body IS NULL AND body_of IS NULL")?
+        .execute(params![seq, row.body])?;
+    retention::cut_again_from(connection, seq)
 }
 
 /// What a row of the log has.
@@ -195,14 +199,20 @@ fn read(row: &rusqlite::Row<'_>) -> rusqlite::Result<Entry> {
     let transition: i64 = row.get(10)?;
     let previous: Option<i64> = row.get(11)?;
     let ids: Option<(i64, i64)> = row.get::<_, Option<i64>>(13)?.zip(row.get(14)?);
-    let body = Body { text: row.get(15)?, ids: ids.map(|(start, end)| start as usize..end as usize) };
+    let text: Option<String> = row.get(15)?;
+    let ids = ids.map(|(start, end)| start as usize..end as usize);
+    let is_group = row.get(9)?;
+    let callback = match text {
+        Some(text) => Body { text, ids }.cut_to(&facts.message_id),
+        None => callback::rewrite(&facts, is_group),
+    };
     let change = StatusChange {
-        is_group: row.get(9)?,
+        is_group,
         received_at: timestamp(1, row.get(1)?)?,
         transition: Transition::from_number(transition).ok_or_else(|| out_of_range(10, transition))?,
         previous: previous.and_then(Rank::from_number),
         since_previous_ms: row.get(12)?,
-        callback: body.cut_to(&facts.message_id),
+        callback,
         facts,
     };
     Ok(Entry { seq: row.get(0)?, change })

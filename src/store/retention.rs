@@ -1,4 +1,5 @@
-//! Deleting from the log's beginning, a slice at a time, and never what a configured sink has still to deliver.
+//! Deleting from the log's beginning, a slice at a time, and never what a configured sink has still to deliver. The texts of
+//! callbacks may go before the changes.
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
@@ -22,7 +23,7 @@ pub(super) fn delete_slice(
     last_seq: i64,
 ) -> rusqlite::Result<usize> {
     let before = before.map_or(i64::MAX, Timestamp::as_millisecond);
-    let Some(end) = end_of_slice(connection, delivered, before)? else { return Ok(0) };
+    let Some(end) = end_of_slice(connection, 0, delivered, before)? else { return Ok(0) };
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     // The newest row may be among them, and its number must not be given out again.
     transaction.execute("UPDATE last_seq SET seq = ?1", [last_seq])?;
@@ -32,6 +33,27 @@ pub(super) fn delete_slice(
     let deleted = transaction.execute("DELETE FROM change WHERE seq <= ?1", [end])?;
     transaction.commit()?;
     Ok(deleted)
+}
+
+/// Takes the texts out of the oldest changes up to `delivered` that still have them, of those received before `before`; how many
+/// changes it looked at.
+pub(super) fn cut_slice(connection: &mut Connection, delivered: i64, before: Timestamp) -> rusqlite::Result<usize> {
+    let after: i64 = connection.prepare_cached("SELECT seq FROM body_cut")?.query_row([], |row| row.get(0))?;
+    let Some(end) = end_of_slice(connection, after, delivered, before.as_millisecond())? else { return Ok(0) };
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    transaction.execute("UPDATE body_cut SET seq = ?1", [end])?;
+    transaction.execute(
+        "UPDATE change SET body = NULL, body_of = NULL, ids_start = NULL, ids_end = NULL
+         WHERE seq > ?1 AND seq <= ?2 AND (body IS NOT NULL OR body_of IS NOT NULL)",
+        [after, end],
+    )?;
+    transaction.commit()?;
+    Ok((end - after) as usize)
+}
+
+/// This change has its text again.
+pub(super) fn cut_again_from(connection: &Connection, seq: i64) -> rusqlite::Result<()> {
+    connection.prepare_cached("UPDATE body_cut SET seq = min(seq, ?1 - 1)")?.execute([seq]).map(drop)
 }
 
 /// Deletes the oldest rejected bodies of those received before `before` (`None`: of any age); how many it were.
@@ -44,25 +66,26 @@ pub(super) fn delete_rejected(connection: &Connection, before: Option<Timestamp>
         .execute(params![REJECTED_SLICE, before])
 }
 
-/// The last row to delete, or `None` when there is nothing.
-fn end_of_slice(connection: &Connection, delivered: i64, before: i64) -> rusqlite::Result<Option<i64>> {
+/// The last row of the slice that begins after `after`, or `None` when there is nothing in it.
+fn end_of_slice(connection: &Connection, after: i64, delivered: i64, before: i64) -> rusqlite::Result<Option<i64>> {
     let end: Option<i64> = connection
         .prepare_cached(
             // Up to the first that is young: one old row among young ones, as a clock that was wrong or a rejected callback that
             // was retried leaves, must not take those before it along.
-            "WITH oldest AS (SELECT seq, received_at FROM change WHERE seq <= ?1 ORDER BY seq LIMIT ?2)
+            "WITH oldest AS (SELECT seq, received_at FROM change WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3)
              SELECT max(seq) FROM oldest
-             WHERE seq < coalesce((SELECT min(seq) FROM oldest WHERE received_at >= ?3), 9223372036854775807)",
+             WHERE seq < coalesce((SELECT min(seq) FROM oldest WHERE received_at >= ?4), 9223372036854775807)",
         )?
-        .query_row(params![delivered, SLICE as i64, before], |row| row.get(0))?;
+        .query_row(params![after, delivered, SLICE as i64, before], |row| row.get(0))?;
     let Some(end) = end else { return Ok(None) };
-    // Changes that share the text of an earlier row keep it from being deleted.
+    // Changes that share the text of an earlier row keep it where it is.
     let shared: Option<Option<i64>> = connection
         .prepare_cached("SELECT body_of FROM change WHERE seq > ?1 ORDER BY seq LIMIT 1")?
         .query_row([end], |row| row.get(0))
         .optional()?;
     let end = shared.flatten().map_or(end, |first| end.min(first - 1));
-    let any = connection.prepare_cached("SELECT 1 FROM change WHERE seq <= ?1 LIMIT 1")?.exists([end])?;
+    let any =
+        connection.prepare_cached("SELECT 1 FROM change WHERE seq > ?1 AND seq <= ?2 LIMIT 1")?.exists([after, end])?;
     Ok(any.then_some(end))
 }
 

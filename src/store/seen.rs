@@ -10,6 +10,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use crate::phone::Number;
 use crate::status::{Facts, Rank, Transition, to_hex};
 
 /// The most that is remembered of one message and recipient. Beyond it the oldest of a status that was seen again since is
@@ -36,6 +37,18 @@ struct Sighting<'a> {
     device: Option<i64>,
     moment_ms: Option<i64>,
     seq: i64,
+}
+
+impl Sighting<'_> {
+    fn is_of(&self, number: &Number, seqs: &[i64]) -> bool {
+        let status = match &self.status {
+            Code::Other(status) => status,
+            _ => "",
+        };
+        seqs.binary_search(&self.seq).is_ok()
+            || number.is_in(status)
+            || self.chat.as_deref().is_some_and(|chat| number.is_in(chat))
+    }
 }
 
 /// A canonical status in a byte; in full only when it is unknown.
@@ -138,6 +151,70 @@ pub(super) fn history(connection: &Connection, message_id: &str) -> rusqlite::Re
     }
     seqs.sort_unstable();
     Ok(seqs)
+}
+
+/// The message id, the instance and the recipient of a row.
+pub(super) type Key = (String, String, String);
+
+/// Of the next rows after `after`, at most `limit`: those with the number in them, or with a change of these `seqs` (ascending). And the
+/// last one, if there was one.
+pub(super) fn find(
+    connection: &Connection,
+    number: &Number,
+    seqs: &[i64],
+    after: &Key,
+    limit: usize,
+) -> rusqlite::Result<(Vec<Key>, Option<Key>)> {
+    let (mut found, mut last) = (Vec::new(), None);
+    let mut statement = connection.prepare_cached(
+        "SELECT message_id, instance_id, recipient, seen FROM message
+         WHERE (message_id, instance_id, recipient) > (?1, ?2, ?3)
+         ORDER BY message_id, instance_id, recipient LIMIT ?4",
+    )?;
+    let mut rows = statement.query(params![after.0, after.1, after.2, limit as i64])?;
+    while let Some(row) = rows.next()? {
+        let key = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let seen: Vec<u8> = row.get(3)?;
+        if names(&key, number) || decode(&seen).iter().any(|sighting| sighting.is_of(number, seqs)) {
+            found.push(key.clone());
+        }
+        last = Some(key);
+    }
+    Ok((found, last))
+}
+
+/// Forgets in the rows of these keys what has the number in it or is of a change of these `seqs` (ascending), and the row with it when
+/// nothing else is there of which a change is kept. How many rows.
+pub(super) fn erase(connection: &Connection, number: &Number, seqs: &[i64], keys: &[Key]) -> rusqlite::Result<usize> {
+    for key @ (message_id, instance_id, recipient) in keys {
+        let stored: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT seen FROM message WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
+            .query_row(params![message_id, instance_id, recipient], |row| row.get(0))
+            .optional()?;
+        let mut seen = decode(stored.as_deref().unwrap_or_default());
+        seen.retain(|sighting| !names(key, number) && !sighting.is_of(number, seqs));
+        let mut exists = connection.prepare_cached("SELECT 1 FROM change WHERE seq = ?1")?;
+        let mut is_kept = false;
+        for sighting in &seen {
+            is_kept = is_kept || exists.exists([sighting.seq])?;
+        }
+        if is_kept {
+            connection
+                .prepare_cached(
+                    "UPDATE message SET seen = ?4 WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3",
+                )?
+                .execute(params![message_id, instance_id, recipient, encode(&seen)?])?;
+        } else {
+            connection
+                .prepare_cached("DELETE FROM message WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
+                .execute(params![message_id, instance_id, recipient])?;
+        }
+    }
+    Ok(keys.len())
+}
+
+fn names((message_id, instance_id, recipient): &Key, number: &Number) -> bool {
+    number.is_in(message_id) || number.is_in(instance_id) || number.is_in(recipient)
 }
 
 fn judge(seen: &[Sighting<'_>], sighting: &Sighting<'_>) -> Verdict {

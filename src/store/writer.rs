@@ -35,6 +35,9 @@ const RETENTION_EVERY: Duration = Duration::from_secs(1);
 /// How long to pause between slices of retention when nothing else happens.
 const SLICE_PAUSE: Duration = Duration::from_millis(10);
 
+/// How long what was deleted may stand in the write-ahead log.
+const LOG_EMPTIED_WITHIN: Duration = Duration::from_secs(600);
+
 /// About what a row of the log takes without its callback's text, together with what is remembered of its message.
 const ROW_BYTES: usize = 512;
 
@@ -48,6 +51,8 @@ pub(super) enum Message {
     Job(Job),
     /// A sink has come further.
     Progress,
+    /// Empty the write-ahead log, and say whether that could be done.
+    EmptyLog(oneshot::Sender<bool>),
     /// Commit what waits, then end.
     Stop,
 }
@@ -149,6 +154,8 @@ pub(super) struct Writer {
     pub(super) answers: mpsc::UnboundedSender<Answers>,
     pub(super) room: Room,
     pub(super) retention: Duration,
+    /// How long texts are kept, when that is less.
+    pub(super) body_retention: Option<Duration>,
     /// What of `shared.places` is in the database.
     pub(super) stored_places: BTreeMap<String, i64>,
     /// Dropped with the writer: cancels a token that tells that it has ended.
@@ -157,6 +164,8 @@ pub(super) struct Writer {
     pub(super) failing: bool,
     /// Likewise, whether deleting failed the last time.
     pub(super) trim_fails: bool,
+    /// When the write-ahead log is to be emptied of what was deleted.
+    pub(super) empty_log_at: Option<Instant>,
 }
 
 impl Writer {
@@ -173,6 +182,7 @@ impl Writer {
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             let mut batch = Vec::new();
+            let mut emptied = Vec::new();
             while let Some(message) = next.take() {
                 match message {
                     Message::Job(job) => batch.push(job),
@@ -181,6 +191,7 @@ impl Writer {
                         self.shared.progress_sent.store(false, Ordering::Release);
                         progress_due.get_or_insert(Instant::now() + PROGRESS_WITHIN);
                     }
+                    Message::EmptyLog(tell) => emptied.push(tell),
                     Message::Stop => stopping = true,
                 }
                 if batch.len() < MAX_BATCH {
@@ -191,10 +202,16 @@ impl Writer {
                 let committed = self.commit(batch);
                 progress_due = progress_due.filter(|_| !committed).map(|_| Instant::now() + RETRY_EVERY);
             }
+            for tell in emptied {
+                // Whoever wanted it may have given up waiting.
+                let _ = tell.send(self.empty_log());
+            }
             if retention_due <= Instant::now() {
                 retention_due = Instant::now() + if self.trim() { SLICE_PAUSE } else { RETENTION_EVERY };
             }
         }
+        // Whoever copies the database of a stopped receiver has all of it in one file, and nothing that was deleted beside it.
+        self.empty_log();
         // What was sent after the stop is dropped here, and with it its answer: whoever waits sees that the store stopped.
     }
 
@@ -228,7 +245,7 @@ impl Writer {
                 }
                 let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull);
                 if full {
-                    self.shrink();
+                    self.empty_log();
                 }
                 vec![Err(if full { Error::Full } else { Error::Failing }); jobs.len()]
             }
@@ -284,17 +301,19 @@ impl Writer {
         Ok(Applied { results, tally, instances })
     }
 
-    /// Gives the disk back what the write-ahead log takes up. Its file stays as large as a burst or a commit that was rolled back
-    /// has made it, and on a disk that is nearly full this may be all the room that there is.
-    fn shrink(&self) {
-        let without_waiting = || -> rusqlite::Result<()> {
+    /// Moves what stands in the write-ahead log to the database and empties its file; whether that could be done now. The file stays
+    /// as large as a burst or a commit that was rolled back has made it, and on a disk that is nearly full this may be all the room
+    /// that there is. It also has what was deleted since.
+    fn empty_log(&self) -> bool {
+        let without_waiting = || -> rusqlite::Result<bool> {
             // A reader in the way would hold everybody up; this is tried again.
             self.connection.busy_timeout(Duration::ZERO)?;
-            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+            self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok(row.get::<_, i64>(0)? == 0))
         };
         // Where it fails the disk is still full, and the next commit says so.
-        let _ = without_waiting();
+        let emptied = without_waiting().unwrap_or(false);
         let _ = self.connection.busy_timeout(schema::BUSY_TIMEOUT);
+        emptied
     }
 
     /// The last change that no configured sink has still to be given. Of places on disk: after a crash a sink must not ask for what
@@ -312,17 +331,30 @@ impl Writer {
     fn trim(&mut self) -> bool {
         let sliced = self.delivered().and_then(|delivered| {
             let short = self.room.is_short(&self.connection)?;
-            let before = if short { None } else { Timestamp::now().checked_sub(self.retention).ok() };
+            let ago = |age: Duration| Timestamp::now().checked_sub(age).ok();
+            let (before, bodies_before) = match short {
+                true => (None, None),
+                false => (ago(self.retention), ago(self.body_retention.unwrap_or(self.retention))),
+            };
             let changes = retention::delete_slice(&mut self.connection, delivered, before, self.next_seq - 1)?;
-            Ok(changes + retention::delete_rejected(&self.connection, before)?)
+            let rejected = retention::delete_rejected(&self.connection, bodies_before)?;
+            let cut = match self.body_retention.and(bodies_before) {
+                Some(before) => retention::cut_slice(&mut self.connection, delivered, before)?,
+                None => 0,
+            };
+            Ok(changes + rejected + cut)
         });
         match sliced {
             Ok(deleted) => {
                 if std::mem::take(&mut self.trim_fails) {
                     tracing::info!("what is older than the retention can be deleted again");
                 }
-                if deleted == 0 && self.room.full {
-                    self.shrink();
+                if deleted > 0 {
+                    self.empty_log_at.get_or_insert(Instant::now() + LOG_EMPTIED_WITHIN);
+                } else if (self.room.full || self.empty_log_at.is_some_and(|due| due <= Instant::now()))
+                    && self.empty_log()
+                {
+                    self.empty_log_at = None;
                 }
                 deleted > 0
             }

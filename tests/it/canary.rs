@@ -172,6 +172,11 @@ fn run_commands(receiver: &Receiver) -> String {
         &["rejected", "retry", "--all", "--dry-run"],
         &["rejected", "retry", "--all"],
         &["rejected", "drop", "1"],
+        &["erase", "--phone", PHONES[0], "--dry-run"],
+        &["erase", "--phone", PHONES[0], "--dry-run", "--json"],
+        &["erase", "--phone", PHONES[1]],
+        &["erase", "--phone", &format!("{}x", PHONES[0])],
+        &["erase", "--phone", "511988887777"],
         &["serve"],
         &["check", "--unknown"],
     ] {

@@ -88,7 +88,8 @@ impl Shared {
     async fn take(&self, body: &str) -> StatusCode {
         let event: Value = serde_json::from_str(body).expect("events are JSON");
         let reply = {
-            let id = event["id"].as_str().expect("each has an id").to_owned();
+            // A callback has the message's.
+            let id = event["id"].as_str().or(event["ids"][0].as_str()).expect("each has an id").to_owned();
             let mut came = self.came.lock().expect("no test panics in it");
             let times = came.entry(id).and_modify(|times| *times += 1).or_insert(1);
             (self.script)(&event, *times)

@@ -121,6 +121,11 @@ impl Inside {
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
+    /// Posts a body that is no valid callback.
+    pub(crate) fn reject(&self, body: &str) {
+        request(self.public, "POST", &path(), &JSON, body.as_bytes()).problem(422);
+    }
+
     /// Gets a path of the operator's API.
     pub(crate) fn get(&self, path: &str) -> Answer {
         request(self.admin, "GET", path, &[], b"")
@@ -129,6 +134,11 @@ impl Inside {
     /// Posts to a path of the operator's API.
     pub(crate) fn order(&self, path: &str, body: &str) -> Answer {
         request(self.admin, "POST", path, &[], body.as_bytes())
+    }
+
+    /// Its folder.
+    pub(crate) fn home(&self) -> &Home {
+        self.home.as_ref().expect("it runs")
     }
 
     /// Where the test's own sink stands.
@@ -143,7 +153,7 @@ impl Inside {
 
     /// A command of the program against this receiver.
     pub(crate) fn command(&self, arguments: &[&str]) -> std::process::Command {
-        let mut command = self.home.as_ref().expect("it runs").command(arguments);
+        let mut command = self.home().command(arguments);
         command.env("PLUGCHAT_RECEIVER__ADMIN__LISTEN", self.admin.to_string());
         command
     }

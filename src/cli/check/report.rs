@@ -65,6 +65,8 @@ struct Store {
     path: PathBuf,
     #[serde(serialize_with = "duration")]
     retention: Duration,
+    #[serde(serialize_with = "duration")]
+    body_retention: Duration,
     #[serde(serialize_with = "size")]
     max_size: u64,
 }
@@ -117,7 +119,12 @@ impl Report {
         Ok(Self {
             configuration: file.map(Path::to_owned),
             server,
-            store: Store { path: store.path.clone(), retention: store.retention, max_size: store.max_size },
+            store: Store {
+                path: store.path.clone(),
+                retention: store.retention,
+                body_retention: store.body_retention.unwrap_or(store.retention),
+                max_size: store.max_size,
+            },
             admin: Admin {
                 listen: config.admin.listen.to_string(),
                 token: config.admin.load_token().map_err(Usage)?.is_some(),
@@ -173,9 +180,10 @@ impl Report {
         say(
             "store",
             &format!(
-                "{}, kept for {}, at most {}",
+                "{}, kept for {}, callbacks' texts for {}, at most {}",
                 store.path.display(),
                 humantime::format_duration(store.retention),
+                humantime::format_duration(store.body_retention),
                 ByteSize(store.max_size)
             ),
         );
@@ -222,7 +230,7 @@ impl Server {
             path: server.path.clone(),
             public_url: server.public_url.as_ref().map(ToString::to_string),
             secrets: secrets.len(),
-            has_made_one: folder.join("secret").exists(),
+            has_made_one: folder.join(http::SECRET_FILE).exists(),
             allow_from: list(&server.allow_from),
             trusted_proxies: list(&server.trusted_proxies),
             other_types: if server.other_types == OtherTypes::Accept { "accept" } else { "reject" },

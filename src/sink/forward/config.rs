@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use url::{Host, Url};
 
 use super::address;
@@ -59,7 +59,7 @@ pub struct Config {
     #[serde(deserialize_with = "units::duration::deserialize")]
     pub timeout: Duration,
     /// How long connecting may take, look-up and TLS included. Unset: 5 s, or half of `timeout` when that is less.
-    #[serde(deserialize_with = "some_duration")]
+    #[serde(deserialize_with = "units::optional_duration")]
     pub connect_timeout: Option<Duration>,
     /// Certificate authorities (PEM) that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -81,10 +81,6 @@ impl Default for Config {
             ca_file: None,
         }
     }
-}
-
-fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    units::duration::deserialize(deserializer).map(Some)
 }
 
 impl Config {
