@@ -104,6 +104,13 @@ impl From<&reqwest::Error> for NoAnswer {
     }
 }
 
+impl From<&io::Error> for NoAnswer {
+    /// Why a connection did not come about.
+    fn from(error: &io::Error) -> Self {
+        known(error).unwrap_or_else(|| Self::Connection(error.to_string()))
+    }
+}
+
 fn known(cause: &(dyn std::error::Error + 'static)) -> Option<NoAnswer> {
     if let Some(error) = cause.downcast_ref::<hyper::Error>() {
         return match () {
