@@ -6,12 +6,18 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Deserialize;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{FilterFn, LevelFilter};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::status::with_milliseconds;
+
+/// Clients of destinations that would log passwords and whole messages, or what their sinks report: none of their lines is written,
+/// at any level. What they have to say of a failure is in the failure's cause.
+const SILENT: [&str; 1] = ["async_nats"];
 
 /// The program's own log.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -88,12 +94,26 @@ pub fn start(config: &Config) -> WorkerGuard {
             std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         );
     if config.is_pretty() {
-        builder.with_target(false).init();
+        builder.with_target(false).finish().with(all_but_silent()).init();
     } else {
-        builder.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        builder
+            .json()
+            .flatten_event(true)
+            .with_current_span(false)
+            .with_span_list(false)
+            .finish()
+            .with(all_but_silent())
+            .init();
     }
     log_panics();
     guard
+}
+
+fn all_but_silent<S: tracing::Subscriber>() -> impl Layer<S> {
+    FilterFn::new(|metadata| {
+        let part = metadata.target().split("::").next().unwrap_or_default();
+        !SILENT.contains(&part)
+    })
 }
 
 /// Ends the log: what waits is written out, but for what takes longer than `within` because nobody reads standard output.
