@@ -15,9 +15,9 @@ use tracing_subscriber::{EnvFilter, Layer};
 
 use crate::status::with_milliseconds;
 
-/// Clients of destinations that would log passwords and whole messages: none of their lines is written, at any level. What they
-/// have to say of a failure is in the failure's cause.
-const SILENT: [&str; 1] = ["lapin"];
+/// Clients of destinations that would log passwords and whole messages, or what their sinks report: none of their lines is written,
+/// at any level. What they have to say of a failure is in the failure's cause.
+const SILENT: [&str; 2] = ["async_nats", "lapin"];
 
 /// The program's own log.
 #[derive(Clone, Debug, Default, Deserialize)]

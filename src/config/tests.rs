@@ -107,7 +107,9 @@ fn the_example_is_the_defaults() {
         })
         // Of what can come from a file too, one is tried.
         .filter(|line| {
-            !["secrets_file", "token_file", "url_file", "signing_secret_file"].iter().any(|key| line.starts_with(key))
+            !["secrets_file", "token_file", "url_file", "signing_secret_file", "nkey_file"]
+                .iter()
+                .any(|key| line.starts_with(key))
         })
         .collect::<Vec<_>>()
         .join("\n");

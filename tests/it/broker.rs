@@ -15,6 +15,8 @@ use tempfile::TempDir;
 // Where they are has to be said: who includes this file by its path would look for them beside it.
 #[path = "broker/nats.rs"]
 pub(crate) mod nats;
+#[path = "broker/nats_client.rs"]
+pub(crate) mod nats_client;
 #[path = "broker/process.rs"]
 mod process;
 #[path = "broker/proxy.rs"]

@@ -6,8 +6,10 @@ use std::process::Stdio;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 
+use crate::broker::nats;
 use crate::support::{
-    JSON, Receiver, connect, eventually, output_of, read_answer, request, send_head, send_request, signal, write,
+    JSON, Receiver, connect, eventually, output_of, read_answer, request, send_head, send_request, signal, wait_until,
+    write,
 };
 
 /// With a character that a URL has to encode.
@@ -238,6 +240,40 @@ fn at_the_lowest_level_nothing_that_is_printed_has_a_secret_or_a_phone_number_in
         assert_no_secret_in(printed);
         assert_no_phone_in(printed);
     }
+}
+
+#[test]
+fn what_a_nats_server_is_given_is_printed_nowhere() {
+    const PASSWORD: &str = "canary-nats/password-77c1";
+    let user = |password: &str| format!("canary-nats-user:{}", encoded(password));
+    let server = nats::start_with(&format!("authorization {{ user: canary-nats-user, password: \"{PASSWORD}\" }}"));
+    let sink = |name: &str, user: &str| {
+        let url = format!("nats://{user}@{}", server.address());
+        let stream = "subject = \"s.{instance_id}\"\ncreate_stream = { name = \"S\" }";
+        format!("[sinks.{name}.queue.nats]\nurl = \"{url}\"\n{stream}\n")
+    };
+    let (right, wrong) = (sink("right", &user(PASSWORD)), sink("wrong", &user(&format!("{PASSWORD}x"))));
+    let receiver = Receiver::start(&format!("[log]\nlevel = \"trace,async_nats=trace\"\n{right}{wrong}"));
+    assert_eq!(receiver.post(&body("A", PHONES[0], None)).status, 200);
+    wait_until("one takes it and the other is away", || {
+        let sinks = receiver.admin_get("/api/v1/sinks").json();
+        sinks[0]["delivered"] == 1 && sinks[1]["state"] == "away"
+    });
+    let mut printed = String::new();
+    for arguments in [["check"].as_slice(), &["check", "--connect"], &["sinks"], &["sinks", "--json"], &["show", "A"]] {
+        let (_, text, error) = receiver.run(arguments);
+        printed.push_str(&(text + &error));
+    }
+    assert!(
+        printed.contains("s.* goes to the stream S") && printed.contains("the server refuses the user"),
+        "{printed}"
+    );
+    printed.push_str(&printed_by(receiver));
+    for secret in [PASSWORD, &encoded(PASSWORD), "password-77c1", "canary-nats-user"] {
+        let place = printed.find(secret);
+        assert_eq!(place.map(|at| &printed[at.saturating_sub(200)..]), None, "{secret}");
+    }
+    assert_no_phone_in(&printed);
 }
 
 #[test]
