@@ -74,6 +74,27 @@ fn what_comes_for_another_name_is_never_answered_as_if_it_were_stored() {
 }
 
 #[test]
+fn of_several_receivers_behind_caddy_one_has_it_all_and_another_takes_over_when_it_is_gone() {
+    let receivers = [Receiver::start(""), Receiver::start("")];
+    let places = receivers.each_ref().map(|receiver| receiver.address.to_string()).join(" ");
+    let proxy = Proxy::start_with(Kind::Caddy, &places, &[("{$STATUS_FAIL_DURATION:0}", "5s")]);
+    for number in 0..20 {
+        assert_eq!(proxy.post(&callback(&format!("first-{number}"), "SENT", MOMENT)).status, 200);
+    }
+    let mut stored = receivers.each_ref().map(|receiver| receiver.stored().len());
+    stored.sort_unstable();
+    assert_eq!(stored, [0, 20], "the same URL, the same receiver");
+
+    let [one, other] = receivers;
+    let (busy, idle) = if one.stored().is_empty() { (other, one) } else { (one, other) };
+    busy.kill();
+    for number in 0..20 {
+        assert_eq!(proxy.post(&callback(&format!("second-{number}"), "SENT", MOMENT)).status, 200);
+    }
+    assert_eq!(idle.stored().len(), 20);
+}
+
+#[test]
 fn a_body_that_is_too_large_is_refused() {
     for kind in KINDS {
         let receiver = Receiver::start("");

@@ -129,3 +129,59 @@ fn the_compose_file_names_what_is_there() {
     assert!(dockerfile.contains("VOLUME /data"));
     assert!(seconds(at(receiver, &["stop_grace_period"]).as_str().expect("a time")) > STOPS_WITHIN);
 }
+
+#[test]
+fn the_compose_file_of_several_receivers_names_what_is_there() {
+    let folder = repository("deploy/several-receivers");
+    let compose = YamlLoader::load_from_str(&shipped("several-receivers/compose.yaml")).expect("YAML").remove(0);
+    let (caddy, template) = (at(&compose, &["services", "caddy"]), at(&compose, &["x-receiver"]));
+    let context = folder.join(at(template, &["build", "context"]).as_str().expect("a path"));
+    assert!(context.join("Dockerfile").is_file());
+
+    // Both have the same configuration, and this is it.
+    let secrets = "PLUGCHAT_RECEIVER__SERVER__SECRETS";
+    let variables: Vec<_> = pairs(at(template, &["environment"]))
+        .into_iter()
+        .map(|(name, _)| {
+            let value = if name == secrets { "[\"a long secret\"]" } else { "https://a.example" };
+            (name, value.to_owned())
+        })
+        .collect();
+    let file = folder.join("config.toml");
+    let text = std::fs::read_to_string(&file).expect("it is there");
+    let config = config::parse(Some((&file, &text)), &variables).expect("it is a configuration");
+    assert_eq!((config.server.secrets.len(), config.sinks.len()), (1, 1));
+    let network = at(&compose, &["networks", "inside", "ipam", "config"])[0]["subnet"].as_str().expect("a network");
+    assert_eq!(config.server.trusted_proxies, [network.parse::<IpNet>().expect("a network")]);
+
+    let environment = pairs(at(caddy, &["environment"]));
+    let caddyfile = shipped("Caddyfile");
+    let mut receivers = Vec::new();
+    for (name, value) in &environment {
+        assert!(caddyfile.contains(&format!("{{${name}:")), "{name}");
+        if name == "STATUS_RECEIVER" {
+            receivers = value.split(' ').map(|receiver| receiver.strip_suffix(":8080").expect("its port")).collect();
+        }
+    }
+    assert_eq!(receivers, ["receiver-1", "receiver-2"]);
+    let volumes = at(&compose, &["volumes"]).as_hash().expect("a mapping").keys();
+    let mut volumes: BTreeSet<&str> = volumes.filter_map(Yaml::as_str).collect();
+    let mut servers = Vec::new();
+    for (name, service) in at(&compose, &["services"]).as_hash().expect("a mapping") {
+        let name = name.as_str().expect("a name");
+        let mounts = texts(at(service, &["volumes"]));
+        let stores: Vec<_> = mounts.iter().filter(|mount| mount.ends_with(":/data")).collect();
+        assert_eq!(stores, [&format!("{name}:/data")], "each has a store of its own");
+        assert!(
+            !at(&compose, &["volumes"])[name].is_badvalue() || at(&compose, &["volumes", name]).is_null(),
+            "{name}"
+        );
+        for mount in mounts.iter().filter(|mount| mount.starts_with('.')) {
+            let source = mount.split(':').next().expect("a source");
+            assert!(folder.join(source).is_file(), "{mount}");
+        }
+        servers.extend(name.starts_with("nats-").then(|| format!("nats://{name}:4222")));
+    }
+    assert!(volumes.is_empty(), "{volumes:?}");
+    assert!(text.contains(&format!("url = \"{}\"", servers.join(","))), "{servers:?}");
+}
