@@ -29,6 +29,7 @@ mod rejected;
 mod replay;
 mod requests;
 mod room;
+mod schema;
 mod secrets;
 mod send;
 mod smoke;
