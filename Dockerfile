@@ -5,6 +5,7 @@ WORKDIR /src
 # some crate: here for an empty library, which is then removed, or cargo, which goes by the times of files, could take it for the
 # receiver's own. The benchmark is there because cargo wants every file that Cargo.toml names.
 COPY Cargo.toml Cargo.lock ./
+COPY .cargo/config.toml .cargo/
 RUN mkdir benches src \
     && touch benches/load.rs src/lib.rs \
     && cargo build --release --locked --lib \

@@ -1,10 +1,10 @@
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint fmt
+.PHONY: help run test bench lint fmt schema
 
 BINARY := $(or $(CARGO_TARGET_DIR),target)/release/plugchat-receiver
 
 help: ## Say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-5s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: ## Build the release and serve; ARGS="..." are passed on
 	scripts/deps build
@@ -30,3 +30,6 @@ lint: ## Check formatting, code, documentation and dependencies
 
 fmt: ## Format the code
 	cargo fmt
+
+schema: ## Write config.schema.json anew, after a change of the configuration
+	UPDATE_SCHEMA=1 cargo test --locked --test it schema

@@ -20,6 +20,7 @@ use axum::Router;
 use axum::http::StatusCode;
 use axum::response::IntoResponse as _;
 use axum::routing::{get, post};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use tower_http::catch_panic::CatchPanicLayer;
 
@@ -32,11 +33,12 @@ use crate::store::Store;
 pub(crate) use follow::Followers;
 
 /// The operator's listener.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where it listens.
     #[serde(deserialize_with = "crate::config::units::address")]
+    #[schemars(schema_with = "crate::config::units::address_schema")]
     pub listen: SocketAddr,
     /// What a caller has to present as `Authorization: Bearer`; needed when it listens on anything but loopback.
     pub token: Option<Secret>,

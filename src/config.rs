@@ -1,5 +1,6 @@
 //! The whole configuration: composes the parts' own `Config` types, and finds the file.
 
+mod schema;
 mod source;
 pub(crate) mod units;
 
@@ -8,12 +9,15 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::Deserialize;
+
+pub use schema::schema;
 
 use crate::{admin, http, plugchat, sink, store, telemetry};
 
 /// Everything that can be configured. `Config::default()` is what runs with no file at all.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The public listener.

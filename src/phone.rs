@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
@@ -18,7 +19,7 @@ pub(crate) use number::Number;
 pub(crate) const KEY_FILE: &str = "phone-key";
 
 /// How a phone number is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PhoneStyle {
     /// Its beginning and its last four digits: `55449****9999`.

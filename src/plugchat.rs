@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use reqwest::header::HeaderValue;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use url::{Host, Url};
@@ -19,7 +20,7 @@ use crate::secret::{self, Hidden, Secret};
 const ENDPOINT: &str = "https://app.plugchat.com.br/api/integrations/update-webhooks";
 
 /// The account at Plugchat.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The Authorization Token of Plugchat's administration panel.
@@ -28,6 +29,7 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// Where webhooks are registered.
     #[serde(deserialize_with = "crate::config::units::url")]
+    #[schemars(schema_with = "crate::config::units::url_schema")]
     pub endpoint: Url,
 }
 

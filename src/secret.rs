@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use schemars::JsonSchema;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
 pub(crate) use hidden::Hidden;
@@ -15,7 +16,8 @@ pub(crate) use hidden::Hidden;
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A secret or a token. Its `Debug` hides it, it has no `Display`, and it can't be serialized.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(description = "A secret.", extend("minLength" = 1))]
 pub struct Secret(String);
 
 impl Secret {

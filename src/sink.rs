@@ -19,6 +19,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::{self, units};
@@ -122,8 +123,9 @@ pub enum FailureKind {
 }
 
 /// A sink's name: its place in the store goes by it, so a renamed sink is a new one.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
+#[schemars(extend("pattern" = "^[a-z0-9_-]{1,64}$"))]
 pub struct Name(String);
 
 impl Name {
@@ -160,7 +162,7 @@ impl fmt::Display for Name {
 }
 
 /// One sink's configuration: exactly one kind, and what every kind may have.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// A line on standard output for each change.
@@ -176,16 +178,18 @@ pub struct Config {
 }
 
 /// How a sink is given its changes.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DeliveryConfig {
     /// Where a new sink begins.
     pub start: Start,
     /// Calls at once; unset: what suits the kind of sink.
     #[serde(deserialize_with = "concurrency")]
+    #[schemars(range(min = 1, max = 1000))]
     pub concurrency: Option<usize>,
     /// How often a change is tried before it is a dead letter.
     #[serde(deserialize_with = "attempts")]
+    #[schemars(range(min = 1))]
     pub attempts: u32,
     /// The pauses between attempts.
     pub backoff: Backoff,
@@ -219,14 +223,16 @@ fn attempts<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D:
 }
 
 /// The pauses between attempts: doubled from `min` to `max`, each shortened at random.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Backoff {
     /// The first pause is at most this.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub min: Duration,
     /// No pause is longer.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub max: Duration,
 }
 

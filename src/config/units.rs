@@ -1,9 +1,12 @@
 //! How values are written in the configuration, and what is said of those that are not: what was expected.
 
+use schemars::{Schema, SchemaGenerator, json_schema};
+
 /// Durations as `"30s"`, `"10m"`, `"30d"`.
 pub(crate) mod duration {
     use std::time::Duration;
 
+    use schemars::{Schema, SchemaGenerator, json_schema};
     use serde::{Deserialize, Deserializer, de::Error};
 
     /// Ten years. A clock can add this to any time.
@@ -11,6 +14,10 @@ pub(crate) mod duration {
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         parse(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+
+    pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^([0-9]+ *[a-zA-Zµ]+ *)+$", "examples": ["30s", "10m", "30d"] })
     }
 
     /// Reads one that is more than nothing.
@@ -33,7 +40,12 @@ pub(crate) fn optional_duration<'de, D: serde::Deserializer<'de>>(
 
 /// Sizes as `"64KiB"`, `"10GiB"`.
 pub(crate) mod size {
+    use schemars::{Schema, SchemaGenerator, json_schema};
     use serde::{Deserialize, Deserializer, de::Error};
+
+    pub(crate) fn schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "pattern": "^[0-9.]+ *[a-zA-Z]*$", "examples": ["64KiB", "10GiB"] })
+    }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
         let text = String::deserialize(deserializer)?;
@@ -61,6 +73,11 @@ pub(crate) fn address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Resu
     text.parse().map_err(|_| D::Error::custom("not an IP address and a port, expected such as \"127.0.0.1:8080\""))
 }
 
+/// What an address is in the schema.
+pub(crate) fn address_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "pattern": "^([0-9.]+|\\[[0-9a-fA-F:.]+\\]):[0-9]+$", "examples": ["127.0.0.1:8080"] })
+}
+
 /// Lists of networks.
 pub(crate) fn networks<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<ipnet::IpNet>, D::Error> {
     use serde::{Deserialize as _, de::Error as _};
@@ -75,6 +92,11 @@ pub(crate) fn url<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u
     text.parse().map_err(|error| {
         D::Error::custom(format!("not a URL ({error}), expected such as \"https://status.example.com\""))
     })
+}
+
+/// What a URL is in the schema.
+pub(crate) fn url_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "string", "format": "uri" })
 }
 
 /// URLs that may be left out.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
@@ -21,17 +22,20 @@ use crate::secret::Secret;
 pub(crate) const SECRET_FILE: &str = "secret";
 
 /// The public listener.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where it listens; a TLS proxy stands in front.
     #[serde(deserialize_with = "units::address")]
+    #[schemars(schema_with = "units::address_schema")]
     pub listen: SocketAddr,
     /// The callback's path, without the secret.
     #[serde(deserialize_with = "path")]
+    #[schemars(regex(pattern = "^/.*[^/]$"))]
     pub path: String,
     /// How the world reaches it: what is registered at Plugchat.
     #[serde(deserialize_with = "units::optional_url")]
+    #[schemars(schema_with = "units::url_schema")]
     pub public_url: Option<Url>,
     /// The secrets that are accepted, the first one being registered; several during a rotation.
     pub secrets: Vec<Secret>,
@@ -39,9 +43,11 @@ pub struct Config {
     pub secrets_file: Option<PathBuf>,
     /// Who may call; empty: anyone with the secret.
     #[serde(deserialize_with = "units::networks")]
+    #[schemars(with = "Vec<String>")]
     pub allow_from: Vec<IpNet>,
     /// The proxies whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "units::networks")]
+    #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
     /// What becomes of callbacks of another type.
     pub other_types: OtherTypes,
@@ -50,7 +56,7 @@ pub struct Config {
 }
 
 /// What becomes of callbacks of another type. They are kept either way.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum OtherTypes {
     /// They are answered 422.
@@ -61,26 +67,32 @@ pub enum OtherTypes {
 }
 
 /// The bounds of what comes in.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
-    /// The largest body, in bytes.
+    /// The largest body.
     #[serde(deserialize_with = "body_size")]
+    #[schemars(schema_with = "units::size::schema")]
     pub body: u64,
     /// From the first byte of a request to the end of its headers.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub header_timeout: Duration,
     /// From the end of the headers to the end of the body.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub body_timeout: Duration,
     /// Between two requests on one connection; longer than the proxy's, which must be the one to close.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub idle_timeout: Duration,
     /// Connections at once.
     #[serde(deserialize_with = "units::count")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub connections: usize,
     /// Callbacks at once between the check of their secret and their answer.
     #[serde(deserialize_with = "units::count")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub in_flight: usize,
 }
 

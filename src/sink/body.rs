@@ -1,12 +1,13 @@
 //! What of a change a destination is given.
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Failure;
 use crate::status::StatusChange;
 
 /// What the body of a request or message is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Body {
     /// The status change as an event.

@@ -1,15 +1,17 @@
 //! Which changes a sink is given.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 use crate::status::{Chat, Status, StatusChange, Transition};
 
 /// Conditions that must all hold; an empty one always does.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Filter {
     /// Any of these statuses, in any of their spellings.
     #[serde(deserialize_with = "statuses")]
+    #[schemars(with = "Vec<String>")]
     pub status: Vec<Status>,
     /// Any of these transitions.
     pub transition: Vec<Transition>,

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Delivery, Failure, FailureKind, Sink};
@@ -18,7 +19,7 @@ use crate::visible::visible;
 use output::Output;
 
 /// How the log sink writes.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How phone numbers are written.

@@ -12,6 +12,7 @@ mod template;
 
 use anyhow::anyhow;
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::Sink;
@@ -20,7 +21,7 @@ pub use address::Address;
 pub use template::Template;
 
 /// Which broker: exactly one.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// NATS JetStream.

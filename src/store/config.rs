@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::config::units;
@@ -11,7 +12,7 @@ use crate::config::units;
 const MIN_SIZE: u64 = 1 << 20;
 
 /// Where changes are kept, and how much of them.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The embedded store.
@@ -19,19 +20,22 @@ pub struct Config {
 }
 
 /// The embedded store.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Sqlite {
     /// The folder of the database, of the secret that was made, and of the lock.
     pub path: PathBuf,
     /// How long a delivered change is kept.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub retention: Duration,
     /// How long the texts of a delivered change's callback and of rejected callbacks are kept; unset: as long as changes.
     #[serde(deserialize_with = "units::optional_duration")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub body_retention: Option<Duration>,
     /// The most that the database may hold. Near it the oldest delivered changes go early; at it callbacks are refused.
     #[serde(deserialize_with = "units::size::deserialize")]
+    #[schemars(schema_with = "units::size::schema")]
     pub max_size: u64,
 }
 
@@ -58,7 +62,7 @@ impl Sqlite {
 }
 
 /// Where a sink that the store doesn't know yet begins.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Start {
     /// With the first change stored from now on.

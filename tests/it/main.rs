@@ -43,6 +43,7 @@ mod rejected;
 mod replay;
 mod requests;
 mod room;
+mod schema;
 mod secrets;
 mod send;
 mod several_receivers;

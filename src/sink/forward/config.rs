@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -36,7 +37,7 @@ const RESERVED: [&str; 11] = [
 const RESERVED_PREFIXES: [&str; 3] = ["webhook-", "ce-", "proxy-"];
 
 /// Where status changes are posted, and in which form.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The destination; this or `url_file` must be set.
@@ -57,9 +58,11 @@ pub struct Config {
     pub cloudevents: bool,
     /// How long a request may take, from connecting to the end of the answer.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub timeout: Duration,
     /// How long connecting may take, look-up and TLS included. Unset: 5 s, or half of `timeout` when that is less.
     #[serde(deserialize_with = "units::optional_duration")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub connect_timeout: Option<Duration>,
     /// Certificate authorities (PEM) that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -151,9 +154,9 @@ fn in_file(key: &str, path: &Path, error: &str) -> String {
 }
 
 /// A destination's URL. It may have secrets in it, so its `Debug` shows its host alone.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub struct Target(Url);
+pub struct Target(#[schemars(schema_with = "units::url_schema")] Url);
 
 impl Target {
     /// The whole URL, for the request alone.
@@ -196,9 +199,9 @@ impl fmt::Debug for Target {
 }
 
 /// Headers whose values are hidden in `Debug`.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(try_from = "BTreeMap<String, Secret>")]
-pub struct Headers(HeaderMap);
+pub struct Headers(#[schemars(with = "BTreeMap<String, String>")] HeaderMap);
 
 impl Headers {
     fn insert(&mut self, name: &str, value: &str) -> Result<(), String> {

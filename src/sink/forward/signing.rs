@@ -5,6 +5,7 @@ use std::fmt;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use schemars::JsonSchema;
 use serde::Deserialize;
 use sha2::Sha256;
 
@@ -14,9 +15,10 @@ const KEY_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 const PREFIX: &str = "whsec_";
 
 /// A key that requests are signed with: `whsec_` and the base64 of 24 to 64 bytes. Its `Debug` hides it.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub struct SigningKey(Vec<u8>);
+#[schemars(description = "whsec_ and the base64 of 24 to 64 bytes.", extend("pattern" = "^whsec_"))]
+pub struct SigningKey(#[schemars(with = "String")] Vec<u8>);
 
 impl SigningKey {
     /// `v1,` and the base64 of the HMAC-SHA256 over the id, the attempt's time in seconds, and the body.

@@ -3,15 +3,16 @@
 use std::fmt;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::Url;
 
 use crate::secret::{Hidden, Secret};
 
 /// A broker's URL, or several of one cluster, separated by commas. They may have passwords in them, so `Debug` shows the hosts alone.
-#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub struct Address(Vec<Url>);
+pub struct Address(#[schemars(with = "String")] Vec<Url>);
 
 impl Address {
     /// The one that is configured, as a value or as a file's only line.

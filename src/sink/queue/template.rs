@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::status::StatusChange;
@@ -18,9 +19,9 @@ const VARIABLES: [(&str, Variable); 4] = [
 ];
 
 /// A text with variables, such as `whatsapp.status.{instance_id}`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(try_from = "String")]
-pub struct Template(Vec<Part>);
+pub struct Template(#[schemars(with = "String")] Vec<Part>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow, bail};
 use async_nats::{ConnectOptions, ServerAddr};
 use percent_encoding::percent_decode_str;
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use url::Url;
 
@@ -28,7 +29,7 @@ const LEAST_DUPLICATE_WINDOW: Duration = Duration::from_millis(100);
 const MAX_REPLICAS: usize = 5;
 
 /// Where messages go, and in which form.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The server, or those of one cluster; this or `url_file` must be set. A user and password, or a token, may be in it.
@@ -49,6 +50,7 @@ pub struct Config {
     pub create_stream: Option<NewStream>,
     /// How long connecting may take, and how long a confirmation.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub timeout: Duration,
     /// Certificate authorities (PEM) that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -78,20 +80,24 @@ impl Default for Config {
 }
 
 /// A stream to be made, of all subjects that the template can give.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewStream {
     /// Its name.
     #[serde(deserialize_with = "stream_name")]
+    #[schemars(regex(pattern = "^[A-Za-z0-9_-]{1,255}$"))]
     pub name: String,
     /// How many servers have a copy of each message.
     #[serde(default = "one", deserialize_with = "replicas")]
+    #[schemars(range(min = 1, max = 5))]
     pub replicas: usize,
     /// How long it keeps a message. Unset: until somebody deletes it.
-    #[serde(default, deserialize_with = "some_duration")]
+    #[serde(default, deserialize_with = "units::optional_duration")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub max_age: Option<Duration>,
     /// How long it knows the id of a message that it has. Unset: 10 min, or `max_age` when that is less.
-    #[serde(default, deserialize_with = "some_duration")]
+    #[serde(default, deserialize_with = "units::optional_duration")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub duplicate_window: Option<Duration>,
 }
 
@@ -130,10 +136,6 @@ fn stream_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::
         return Err(D::Error::custom("a stream's name is 1 to 255 letters, digits, hyphens or underscores"));
     }
     Ok(name)
-}
-
-fn some_duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
-    units::duration::deserialize(deserializer).map(Some)
 }
 
 impl Config {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use lapin::types::ShortString;
 use lapin::uri::AMQPUri;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use url::{Host, Url};
 
@@ -21,7 +22,7 @@ const SCHEMES: [&str; 2] = ["amqp", "amqps"];
 const PARAMETERS: [&str; 4] = ["auth_mechanism", "channel_max", "frame_max", "heartbeat"];
 
 /// Where messages go, and in which form.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The broker, or several nodes of its cluster; this or `url_file` must be set.
@@ -40,6 +41,7 @@ pub struct Config {
     pub cloudevents: bool,
     /// How long connecting may take, and how long a batch's confirmations.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub timeout: Duration,
     /// Certificate authorities (PEM) that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
@@ -68,7 +70,7 @@ impl Default for Config {
 }
 
 /// What is declared, durable all of it. What is there already has to be the same.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Declare {
     /// The exchange's type.
@@ -78,7 +80,7 @@ pub struct Declare {
 }
 
 /// How an exchange that is declared routes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum ExchangeType {
     /// By patterns of routing keys.

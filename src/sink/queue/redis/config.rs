@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::connection::Server;
@@ -17,7 +18,7 @@ use crate::sink::tls;
 const SCHEMES: [&str; 2] = ["redis", "rediss"];
 
 /// Which stream changes are added to, and in which form.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The server; this or `url_file` must be set.
@@ -32,6 +33,7 @@ pub struct Config {
     pub body: Body,
     /// How long connecting may take, and how long each confirmation.
     #[serde(deserialize_with = "units::duration::deserialize")]
+    #[schemars(schema_with = "units::duration::schema")]
     pub timeout: Duration,
     /// Certificate authorities (PEM) that are trusted besides the system's.
     pub ca_file: Option<PathBuf>,
