@@ -91,6 +91,7 @@ pub(crate) struct Admin {
 /// The routes of the operator's listener.
 pub(crate) fn router(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
+        .route("/api/openapi.json", get(api::description))
         .route("/api/v1/messages/{message_id}", get(api::message))
         .route("/api/v1/changes", get(api::changes))
         .route("/api/v1/sinks", get(sinks::list))

@@ -19,6 +19,7 @@ mod forward;
 mod isolation;
 mod kills;
 mod odd_answers;
+mod openapi;
 mod operator;
 mod places;
 mod refusals;
