@@ -97,6 +97,7 @@ pub(crate) struct Admin {
 /// The routes of the operator's listener.
 pub(crate) fn router(admin: Arc<Admin>) -> Router {
     let guarded = Router::new()
+        .route("/api/openapi.json", get(api::description))
         .route("/metrics", get(metrics::metrics))
         .route("/api/v1/instances", get(api::instances))
         .route("/api/v1/messages/{message_id}", get(api::message))

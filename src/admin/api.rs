@@ -6,8 +6,8 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::{BytesRejection, PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
-use axum::http::{HeaderMap, StatusCode, Uri};
-use axum::response::{IntoResponse as _, Response};
+use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
@@ -71,6 +71,11 @@ pub(super) struct Message {
     recipients: Vec<Recipient>,
     /// Whether older changes of it are not here: there are too many, or retention has deleted them.
     truncated: bool,
+}
+
+/// `GET /api/openapi.json`: what all of this is, for programs. Written by hand; the tests compare it with the routes and their answers.
+pub(super) async fn description() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], include_str!("openapi.json"))
 }
 
 /// `GET /api/v1/messages/{message_id}`

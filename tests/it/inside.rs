@@ -115,15 +115,25 @@ impl Inside {
         heard.recv_timeout(PATIENCE).expect("it starts")
     }
 
+    /// Where the operator's API is.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// Posts a callback, which is stored.
     pub(crate) fn post(&self, body: &str) {
-        let answer = request(self.public, "POST", &path(), &JSON, body.as_bytes());
+        let answer = self.try_post(body);
         assert_eq!(answer.status, 200, "{answer:?}");
     }
 
     /// Posts a body that is no valid callback.
     pub(crate) fn reject(&self, body: &str) {
-        request(self.public, "POST", &path(), &JSON, body.as_bytes()).problem(422);
+        self.try_post(body).problem(422);
+    }
+
+    /// Posts whatever it is.
+    pub(crate) fn try_post(&self, body: &str) -> Answer {
+        request(self.public, "POST", &path(), &JSON, body.as_bytes())
     }
 
     /// Gets a path of the operator's API.

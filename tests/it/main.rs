@@ -30,6 +30,7 @@ mod isolation;
 mod kills;
 mod metrics;
 mod odd_answers;
+mod openapi;
 mod operator;
 mod places;
 mod proxies;

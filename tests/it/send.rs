@@ -1,13 +1,13 @@
 //! `send`: what it posts, and what it says of the answers.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::fake_plugchat::{Behaviour, FakePlugchat};
-use crate::support::{DOCUMENTED, Home, Receiver, SECRET, output_of, repository, signal};
+use crate::support::{DOCUMENTED, Home, Receiver, SECRET, output_of, repository, signal, terminal};
 
 /// Runs `send` against a receiver; its exit code, its output and its errors, in which there is never a secret.
 fn send(receiver: &Receiver, arguments: &[&str]) -> (i32, String, String) {
@@ -130,13 +130,14 @@ fn lines_of_standard_input_are_sent_as_they_are() {
 #[test]
 fn lifecycles_are_stored_in_full() {
     let receiver = Receiver::start("");
-    let (code, summary) = send_for_json(&receiver, &["--count", "600"]);
+    // So many that everything that can happen does.
+    let (code, summary) = send_for_json(&receiver, &["--count", "2000"]);
     assert_eq!(code, 0, "{summary}");
-    assert_eq!((&summary["callbacks"], &summary["answers"]), (&json!(600), &json!({ "200": 600 })));
+    assert_eq!((&summary["callbacks"], &summary["answers"]), (&json!(2000), &json!({ "200": 2000 })));
     assert_eq!((&summary["unanswered"], &summary["problems"]), (&json!(0), &json!({})));
     let stored = receiver.stored();
     assert_eq!(summary["stored"], stored.len());
-    assert!(stored.len() > 600 && summary["duplicates"].is_u64(), "{summary}");
+    assert!(stored.len() > 2000 && summary["duplicates"].is_u64(), "{summary}");
     let latency =
         ["min", "median", "p95", "p99", "max"].map(|key| summary["latency_ms"][key].as_f64().expect("a number"));
     assert!(latency.is_sorted() && latency[0] > 0.0, "{latency:?}");
@@ -154,6 +155,25 @@ fn a_rate_and_a_number_of_connections_can_be_given() {
     assert_eq!((code, error.as_str()), (0, ""), "progress is for terminals: {out}");
     assert!(out.contains("posted     30 in ") && out.contains(" on 3 connections"), "{out}");
     assert!(out.contains("30 with 200") && out.contains("median"), "{out}");
+}
+
+#[test]
+fn a_terminal_is_shown_how_far_it_is_and_then_what_became_of_all() {
+    let receiver = Receiver::start("");
+    let (mut terminal, end) = terminal();
+    let mut command = receiver.home().command(&["send", "--count", "200", "--rate", "400"]);
+    command.env("PLUGCHAT_RECEIVER__SERVER__LISTEN", receiver.address.to_string());
+    let output = command.stdout(Stdio::piped()).stderr(end).output().expect("it runs");
+    drop(command);
+    let mut shown = Vec::new();
+    // It ends with an error when nobody has the other end any more.
+    let _ = terminal.read_to_end(&mut shown);
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains(" of 200, ") && shown.contains(" a second, ") && shown.contains(" left"), "{shown}");
+    let summary = String::from_utf8_lossy(&output.stdout);
+    for part in ["posted     200 in ", "answered   200 with 200", "changes ", "latency    min "] {
+        assert!(summary.contains(part), "{part}: {summary}");
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! A receiver as a process of its own, and plain sockets to speak to it.
 
+use std::fs::File;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -574,6 +575,16 @@ pub(crate) fn try_read_answer(stream: &mut impl Read) -> std::io::Result<Answer>
     let mut body = vec![0; length];
     stream.read_exact(&mut body)?;
     Ok(Answer { status, head, body: String::from_utf8_lossy(&body).into_owned() })
+}
+
+/// A terminal, and the end of it that a program has.
+pub(crate) fn terminal() -> (File, File) {
+    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be made");
+    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
+    let name = ptsname(&terminal, Vec::new()).expect("it has a name");
+    let end = File::options().read(true).write(true).open(name.to_str().expect("ASCII")).expect("it is there");
+    (File::from(terminal), end)
 }
 
 /// A path in the repository.

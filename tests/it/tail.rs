@@ -9,7 +9,7 @@ use std::sync::mpsc::{Receiver as Lines, channel};
 use serde_json::{Value, json};
 
 use crate::fake_plugchat::{Behaviour, FakePlugchat};
-use crate::support::{Home, PATIENCE, Receiver, callback, eventually, output_of, signal};
+use crate::support::{Home, PATIENCE, Receiver, callback, eventually, output_of, signal, terminal};
 
 const START: i64 = 1_632_234_645_000;
 
@@ -129,16 +129,6 @@ fn statuses_have_colours_on_a_terminal_unless_somebody_wants_none() {
     assert_eq!(colours, ["34", "36", "32", "35", "2", "2"].map(Some), "{text:?}");
     assert_eq!(text.matches("\u{1b}[0m").count(), 6, "{text:?}");
     assert!(!shown("1").contains('\u{1b}'));
-}
-
-/// A terminal, and the end of it that a program has.
-fn terminal() -> (File, File) {
-    use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal can be made");
-    grantpt(&terminal).and_then(|()| unlockpt(&terminal)).expect("it is ours");
-    let name = ptsname(&terminal, Vec::new()).expect("it has a name");
-    let end = File::options().read(true).write(true).open(name.to_str().expect("ASCII")).expect("it is there");
-    (File::from(terminal), end)
 }
 
 #[test]

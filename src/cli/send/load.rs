@@ -1,10 +1,11 @@
 //! Many callbacks on several connections.
 
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use jiff::Timestamp;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -35,8 +36,12 @@ impl Load {
     pub(super) async fn run(&self, target: Target) -> anyhow::Result<Summary> {
         let bar = ProgressBar::with_draw_target(Some(self.count), ProgressDrawTarget::stderr());
         bar.set_style(
-            ProgressStyle::with_template("{bar:40} {pos} of {len}, {per_sec}, {eta} left")
-                .expect("a constant template"),
+            ProgressStyle::with_template("{bar:40} {pos} of {len}, {per_second} a second, {eta} left")
+                .expect("a constant template")
+                .with_key("per_second", |state: &ProgressState, to: &mut dyn fmt::Write| {
+                    // What can't be drawn is not drawn.
+                    let _ = write!(to, "{:.0}", state.per_sec());
+                }),
         );
         let shared = Arc::new(Shared {
             target,
