@@ -126,9 +126,9 @@ pub(super) async fn message(State(admin): State<Arc<Admin>>, message_id: InPath<
 #[serde(deny_unknown_fields)]
 pub(super) struct ChangesQuery {
     /// Changes stored after this one,
-    pub(super) after: Option<i64>,
+    after: Option<i64>,
     /// or received at this time or later.
-    pub(super) since: Option<Timestamp>,
+    since: Option<Timestamp>,
     pub(super) limit: Option<usize>,
     status: Option<String>,
     instance: Option<String>,

@@ -27,7 +27,7 @@ use crate::store::{Follower, Part};
 /// The most followers at once.
 pub(super) const MAX_FOLLOWERS: usize = 128;
 
-/// How long a follower hears nothing.
+/// The longest that a follower hears nothing.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// How long a follower that has seen everything is given nothing more: what is stored meanwhile comes together then, and costs less.

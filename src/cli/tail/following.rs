@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use reqwest::Response;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::events::{Event, Reader};
 use crate::cli::client::NotFollowed;
@@ -15,7 +15,8 @@ use crate::sink::Backoff;
 /// A connection on which nothing has come for so long is dead, whatever it looks like: a receiver sends something every ten seconds.
 const SILENT: Duration = Duration::from_secs(25);
 
-/// The longest pause before a connection is tried again.
+/// The first pause before a connection is tried again is at least so long, whatever a receiver asks for, and no pause is longer.
+const MIN_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(10);
 
 /// What there is to tell.
@@ -45,6 +46,7 @@ pub(super) async fn follow(
     })?;
     loop {
         let mut reader = Reader::default();
+        let begun = Instant::now();
         let why = loop {
             let bytes = match timeout(SILENT, response.chunk()).await {
                 Ok(Ok(Some(bytes))) => bytes,
@@ -59,17 +61,21 @@ pub(super) async fn follow(
                 Err(_) => break format!("nothing has come for {} seconds", SILENT.as_secs()),
             };
             for event in reader.read(&bytes)? {
+                failures = 0;
                 if tell(Told::Event(event))?.is_break() {
                     return Ok(());
                 }
             }
             if let Some(id) = reader.last_id() {
                 last_id = Some(id.to_owned());
-                failures = 0;
             }
         };
+        // One that comes about and is lost at once, again and again, is no better than none.
+        if begun.elapsed() > MAX_PAUSE {
+            failures = 0;
+        }
         if let Some(retry_ms) = reader.retry_ms() {
-            backoff.min = Duration::from_millis(retry_ms).min(MAX_PAUSE);
+            backoff.min = Duration::from_millis(retry_ms).clamp(MIN_PAUSE, MAX_PAUSE);
         }
         if tell(Told::Lost { why: &why, last_id: last_id.as_deref() })?.is_break() {
             return Ok(());

@@ -125,6 +125,14 @@ async fn a_lost_connection_is_said_once_and_tried_again_more_and_more_seldom() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_lost_at_once_again_and_again_is_tried_more_and_more_seldom_too() {
+    let (_, asked, _) = played((0..50).map(|_| Says(&["retry: 0\nid: 4\n\n"], Closed))).await;
+    assert!((100..500).contains(&asked[50].1), "its pauses are five seconds on the average: {asked:?}");
+    let (_, asked, _) = played((0..50).map(|_| Says(&["retry: 0\nid: 4\n\ndata: x\n\n"], Closed))).await;
+    assert!(asked[50].1 <= 5, "they begin anew with each event: {asked:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_will_never_be_followed_is_an_error_and_so_is_a_first_connection_that_does_not_come_about() {
     for (first, error) in [
         (Not(for_now()), "not now"),
