@@ -84,8 +84,10 @@ fn assert_all_in_order(receiver: &Receiver, taken: &[Value]) {
 fn what_was_stored_reaches_the_broker_however_late_it_starts_and_however_often_it_is_killed() {
     const MESSAGES: usize = 40;
     let mut broker = rabbitmq::start();
+    // A classic queue: this release forgets a quorum queue when it is killed half a second after the queue is declared.
+    Client::new(&broker).declare("whatsapp", "status");
     broker.kill();
-    let lines = "exchange = \"whatsapp\"\ntimeout = \"2s\"\ndeclare = { queue = \"status\" }";
+    let lines = "exchange = \"whatsapp\"\ntimeout = \"2s\"";
     let receiver = Receiver::start(&format!("{}[sinks.audit.log]\n", sink(&broker, lines)));
     post_lifecycles(&receiver, 0..MESSAGES);
     assert_eq!(receiver.changes_on_the_log(MESSAGES * 4).len(), MESSAGES * 4, "another sink goes on");
