@@ -44,7 +44,6 @@ pub(crate) use backup::Source;
 pub use changes::{Page, Query};
 pub use config::{Config, Sqlite, Start};
 pub use dead::{Dead, DeadQuery};
-pub(crate) use erasure::Erasure;
 pub use error::{Error, OpenError};
 pub use exceptions::{Deferred, Exception, Outcome, Reason, Replay};
 pub use feed::Feed;

@@ -16,7 +16,6 @@ use super::sinks::tell;
 use crate::dispatch::Command;
 use crate::http::problem::Problem;
 use crate::phone::Number;
-use crate::store::Erasure;
 
 /// What `POST /api/v1/erase` may be asked.
 #[derive(Debug, Deserialize)]
@@ -37,12 +36,12 @@ pub(super) async fn erase(
 ) -> Answer<Value> {
     let Order { phone, dry_run } = ordered(&uri, body)?;
     let number = Number::parse(&phone).map_err(|error| not_understood(format!("phone: {error}")))?;
-    let erasure = Erasure { number: Arc::new(number), dry_run };
     // Nothing is put back into the log meanwhile.
     let _one_at_a_time = admin.steering.lock().await;
     let store = &admin.store;
+    let erasure = store.erasure(number, dry_run);
     let rejected = store.erase_rejected(&erasure).await?;
-    let found = store.find_changes(&erasure.number).await?;
+    let found = store.find_changes(&erasure).await?;
     let messages = store.erase_messages(&erasure, &found).await?;
     let (deferred, changes) = store.erase_changes(&erasure, &found).await?;
     // A drain that was in the middle of a change may have written it down until now, but not after this.

@@ -43,11 +43,14 @@ fn as_in_toml(schema: &mut Schema) {
             }
         }
     }
-    let is_written_so = match (schema.get("default"), schema.get("type").and_then(Value::as_str)) {
-        (Some(Value::String(_)), Some("string")) | (Some(Value::Bool(_)), Some("boolean")) => true,
-        (Some(Value::Number(_)), Some("integer")) | (Some(Value::Array(_)), Some("array")) => true,
-        _ => false,
+    let kind = match schema.get("default") {
+        Some(Value::String(_)) => "string",
+        Some(Value::Bool(_)) => "boolean",
+        Some(Value::Number(_)) => "integer",
+        Some(Value::Array(_)) => "array",
+        _ => "",
     };
+    let is_written_so = schema.get("type").is_some_and(|named| named == kind);
     if !is_written_so {
         schema.remove("default");
     }

@@ -26,7 +26,7 @@ const AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 const CHANGES: &str = "SELECT seq, instance_id, message_id, status, phone, participant, body, body_of
     FROM change WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3";
-const DEAD_LETTERS: &str = "SELECT id, cause, change FROM dead WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
+const DEAD_LETTERS: &str = "SELECT id, cause, change FROM dead WHERE id > ?1 AND seq <= ?2 ORDER BY id LIMIT ?3";
 const REJECTED: &str = "SELECT id, errors, body FROM rejected WHERE id > ?1 AND id <= ?2 ORDER BY id LIMIT ?3";
 
 /// Somebody who is to be taken out, or, in a dry run, only to be counted.
@@ -34,15 +34,22 @@ const REJECTED: &str = "SELECT id, errors, body FROM rejected WHERE id > ?1 AND 
 pub(crate) struct Erasure {
     pub(crate) number: Arc<Number>,
     pub(crate) dry_run: bool,
+    /// The last change that may be meant.
+    until: i64,
 }
 
 impl Store {
+    /// Begins to take somebody out of what is stored now.
+    pub(crate) fn erasure(&self, number: Number, dry_run: bool) -> Erasure {
+        Erasure { number: Arc::new(number), dry_run, until: self.latest() }
+    }
+
     /// The sequence numbers of the stored changes that have the number in them, ascending.
-    pub(crate) async fn find_changes(&self, number: &Arc<Number>) -> Result<Arc<[i64]>, Error> {
-        let (latest, mut after, mut all) = (self.latest(), 0, Vec::new());
+    pub(crate) async fn find_changes(&self, erasure: &Erasure) -> Result<Arc<[i64]>, Error> {
+        let (until, mut after, mut all) = (erasure.until, 0, Vec::new());
         loop {
-            let number = Arc::clone(number);
-            let part = self.read(move |connection| look(connection, CHANGES, &number, after, latest)).await?;
+            let number = Arc::clone(&erasure.number);
+            let part = self.read(move |connection| look(connection, CHANGES, &number, after, until)).await?;
             all.extend(part.found);
             match part.last {
                 Some(last) => after = last,
@@ -55,13 +62,13 @@ impl Store {
     pub(crate) async fn erase_messages(&self, erasure: &Erasure, changes: &Arc<[i64]>) -> Result<usize, Error> {
         let (mut after, mut count) = (seen::Key::default(), 0);
         loop {
-            let (number, erased) = (Arc::clone(&erasure.number), Arc::clone(changes));
-            let (found, last) =
-                self.read(move |connection| seen::find(connection, &number, &erased, &after, MAX_ROWS)).await?;
+            let person =
+                seen::Person { number: Arc::clone(&erasure.number), seqs: Arc::clone(changes), until: erasure.until };
+            let look = person.clone();
+            let (found, last) = self.read(move |connection| seen::find(connection, &look, &after, MAX_ROWS)).await?;
             count += found.len();
             if !erasure.dry_run && !found.is_empty() {
-                let (number, erased) = (Arc::clone(&erasure.number), Arc::clone(changes));
-                self.edit(move |connection| seen::erase(connection, &number, &erased, &found)).await?;
+                self.edit(move |connection| seen::erase(connection, &person, &found)).await?;
             }
             match last {
                 Some(last) => after = last,
@@ -92,7 +99,10 @@ impl Store {
             count += self
                 .edit(move |connection| {
                     // The newest row may be among them, and its number must not be given out again.
-                    connection.execute("UPDATE last_seq SET seq = max(seq, (SELECT max(seq) FROM change))", [])?;
+                    connection.execute(
+                        "UPDATE last_seq SET seq = max(seq, coalesce((SELECT max(seq) FROM change), 0))",
+                        [],
+                    )?;
                     connection.execute("DELETE FROM change WHERE seq IN (SELECT value FROM json_each(?1))", [&seqs])
                 })
                 .await?;
@@ -103,20 +113,26 @@ impl Store {
     /// Takes out the dead letters of every sink that have the number in them; how many.
     pub(crate) async fn erase_dead(&self, erasure: &Erasure) -> Result<usize, Error> {
         let sql = "DELETE FROM dead WHERE id IN (SELECT value FROM json_each(?1))";
-        self.erase_from(erasure, DEAD_LETTERS, sql).await
+        self.erase_from(erasure, DEAD_LETTERS, erasure.until, sql).await
     }
 
     /// Takes out the rejected bodies that have the number in them; how many.
     pub(crate) async fn erase_rejected(&self, erasure: &Erasure) -> Result<usize, Error> {
         let sql = "DELETE FROM rejected WHERE id IN (SELECT value FROM json_each(?1))";
-        self.erase_from(erasure, REJECTED, sql).await
+        self.erase_from(erasure, REJECTED, i64::MAX, sql).await
     }
 
-    async fn erase_from(&self, erasure: &Erasure, rows: &'static str, delete: &'static str) -> Result<usize, Error> {
+    async fn erase_from(
+        &self,
+        erasure: &Erasure,
+        rows: &'static str,
+        until: i64,
+        delete: &'static str,
+    ) -> Result<usize, Error> {
         let (mut after, mut count) = (0, 0);
         loop {
             let number = Arc::clone(&erasure.number);
-            let part = self.read(move |connection| look(connection, rows, &number, after, i64::MAX)).await?;
+            let part = self.read(move |connection| look(connection, rows, &number, after, until)).await?;
             count += part.found.len();
             if !erasure.dry_run && !part.found.is_empty() {
                 let ids = list(&part.found);
@@ -175,7 +191,7 @@ struct Part {
     last: Option<i64>,
 }
 
-/// Looks at the next rows after `after`, up to `until`: each is a row's number, texts, and, where there is a number at the end, that of
+/// Looks at the next rows after `after`, of those up to `until`: each is a row's number, texts, and, where there is a number at the end, that of
 /// the row before it that has a text of this one.
 fn look(connection: &Connection, rows: &str, number: &Number, after: i64, until: i64) -> rusqlite::Result<Part> {
     let mut statement = connection.prepare_cached(rows)?;

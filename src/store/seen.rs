@@ -4,6 +4,7 @@
 //! Rows of one message stand together, and a story with a thousand viewers stays a thousand small rows.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension as _, params};
@@ -37,18 +38,6 @@ struct Sighting<'a> {
     device: Option<i64>,
     moment_ms: Option<i64>,
     seq: i64,
-}
-
-impl Sighting<'_> {
-    fn is_of(&self, number: &Number, seqs: &[i64]) -> bool {
-        let status = match &self.status {
-            Code::Other(status) => status,
-            _ => "",
-        };
-        seqs.binary_search(&self.seq).is_ok()
-            || number.is_in(status)
-            || self.chat.as_deref().is_some_and(|chat| number.is_in(chat))
-    }
 }
 
 /// A canonical status in a byte; in full only when it is unknown.
@@ -156,12 +145,41 @@ pub(super) fn history(connection: &Connection, message_id: &str) -> rusqlite::Re
 /// The message id, the instance and the recipient of a row.
 pub(super) type Key = (String, String, String);
 
-/// Of the next rows after `after`, at most `limit`: those with the number in them, or with a change of these `seqs` (ascending). And the
-/// last one, if there was one.
+/// Somebody who is to be forgotten.
+#[derive(Clone)]
+pub(super) struct Person {
+    pub(super) number: Arc<Number>,
+    /// Changes that have the number in them somewhere, ascending.
+    pub(super) seqs: Arc<[i64]>,
+    /// The last change that may be meant.
+    pub(super) until: i64,
+}
+
+impl Person {
+    fn is_in(&self, (message_id, instance_id, recipient): &Key) -> bool {
+        [message_id, instance_id, recipient].into_iter().any(|text| self.number.is_in(text))
+    }
+
+    /// Takes out what was seen of the person; whether there was something.
+    fn take_from(&self, key: &Key, seen: &mut Vec<Sighting<'_>>) -> bool {
+        let (before, is_in_key) = (seen.len(), self.is_in(key));
+        seen.retain(|sighting| {
+            let status = match &sighting.status {
+                Code::Other(status) => status,
+                _ => "",
+            };
+            let chat = sighting.chat.as_deref().unwrap_or_default();
+            let is_of = is_in_key || self.number.is_in(status) || self.number.is_in(chat);
+            sighting.seq > self.until || !is_of && self.seqs.binary_search(&sighting.seq).is_err()
+        });
+        seen.len() < before || before == 0 && is_in_key
+    }
+}
+
+/// Of the next rows after `after`, at most `limit`: those of the person. And the last one, if there was one.
 pub(super) fn find(
     connection: &Connection,
-    number: &Number,
-    seqs: &[i64],
+    person: &Person,
     after: &Key,
     limit: usize,
 ) -> rusqlite::Result<(Vec<Key>, Option<Key>)> {
@@ -175,7 +193,7 @@ pub(super) fn find(
     while let Some(row) = rows.next()? {
         let key = (row.get(0)?, row.get(1)?, row.get(2)?);
         let seen: Vec<u8> = row.get(3)?;
-        if names(&key, number) || decode(&seen).iter().any(|sighting| sighting.is_of(number, seqs)) {
+        if person.take_from(&key, &mut decode(&seen)) {
             found.push(key.clone());
         }
         last = Some(key);
@@ -183,16 +201,16 @@ pub(super) fn find(
     Ok((found, last))
 }
 
-/// Forgets in the rows of these keys what has the number in it or is of a change of these `seqs` (ascending), and the row with it when
-/// nothing else is there of which a change is kept. How many rows.
-pub(super) fn erase(connection: &Connection, number: &Number, seqs: &[i64], keys: &[Key]) -> rusqlite::Result<usize> {
+/// Forgets in the rows of these keys what was seen of the person, and a row with it when of nothing else in it a change is kept. How
+/// many rows.
+pub(super) fn erase(connection: &Connection, person: &Person, keys: &[Key]) -> rusqlite::Result<usize> {
     for key @ (message_id, instance_id, recipient) in keys {
         let stored: Option<Vec<u8>> = connection
             .prepare_cached("SELECT seen FROM message WHERE message_id = ?1 AND instance_id = ?2 AND recipient = ?3")?
             .query_row(params![message_id, instance_id, recipient], |row| row.get(0))
             .optional()?;
         let mut seen = decode(stored.as_deref().unwrap_or_default());
-        seen.retain(|sighting| !names(key, number) && !sighting.is_of(number, seqs));
+        person.take_from(key, &mut seen);
         let mut exists = connection.prepare_cached("SELECT 1 FROM change WHERE seq = ?1")?;
         let mut is_kept = false;
         for sighting in &seen {
@@ -211,10 +229,6 @@ pub(super) fn erase(connection: &Connection, number: &Number, seqs: &[i64], keys
         }
     }
     Ok(keys.len())
-}
-
-fn names((message_id, instance_id, recipient): &Key, number: &Number) -> bool {
-    number.is_in(message_id) || number.is_in(instance_id) || number.is_in(recipient)
 }
 
 fn judge(seen: &[Sighting<'_>], sighting: &Sighting<'_>) -> Verdict {

@@ -326,3 +326,23 @@ async fn a_place_in_the_log_is_found_by_time() {
     assert_eq!(store.count(20, 25).await, Ok(5));
     store.close().await;
 }
+
+#[tokio::test]
+async fn what_comes_in_while_somebody_is_erased_stays_and_is_known() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path(), &[]).unwrap();
+    let body =
+        |status: &str| json!({ "type": callback::TYPE, "status": status, "ids": ["m"], "phone": "5544987651234" });
+    accept(&store, &body("SENT")).await;
+    let erasure = store.erasure(crate::phone::Number::parse("+55 44 98765-1234").unwrap(), false);
+    let found = store.find_changes(&erasure).await.unwrap();
+    accept(&store, &body("READ")).await;
+    assert_eq!(store.erase_messages(&erasure, &found).await, Ok(1));
+    assert_eq!(store.erase_changes(&erasure, &found).await, Ok((0, 1)));
+    assert_eq!(all(&store).await.iter().map(|entry| entry.seq).collect::<Vec<_>>(), [2]);
+    assert_eq!(accept(&store, &body("READ")).await.duplicates(), 1);
+    assert_eq!(accept(&store, &body("SENT")).await.stored(), 1);
+    // Retention may be faster.
+    assert_eq!(store.erase_changes(&erasure, &[1]).await, Ok((0, 0)));
+    store.close().await;
+}
