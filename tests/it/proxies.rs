@@ -77,7 +77,7 @@ fn what_comes_for_another_name_is_never_answered_as_if_it_were_stored() {
 fn of_several_receivers_behind_caddy_one_has_it_all_and_another_takes_over_when_it_is_gone() {
     let receivers = [Receiver::start(""), Receiver::start("")];
     let places = receivers.each_ref().map(|receiver| receiver.address.to_string()).join(" ");
-    let proxy = Proxy::start_with(Kind::Caddy, &places, &[("{$STATUS_FAIL_DURATION:0}", "5s")]);
+    let proxy = Proxy::start_with(Kind::Caddy, &places, &[("{$STATUS_BALANCING:}", "fail_duration 5s")]);
     for number in 0..20 {
         assert_eq!(proxy.post(&callback(&format!("first-{number}"), "SENT", MOMENT)).status, 200);
     }
