@@ -221,9 +221,11 @@ fn what_the_routes_answer_is_what_it_says() {
         let sink = get("/api/v1/sinks")[0].clone();
         (sink["dead"] == 2 && sink["deferred"] == 1 && sink["lag"] == 0).then_some(())
     });
-    for route in ["/livez", "/readyz", "/api/openapi.json", "/api/v1/changes", "/api/v1/rejected"] {
+    for route in ["/livez", "/readyz", "/api/openapi.json", "/api/v1/changes", "/api/v1/instances", "/api/v1/rejected"]
+    {
         get(route);
     }
+    description.check("GET", "/metrics", &inside.get("/metrics"));
     let stream = request(inside.admin(), "GET", "/api/v1/changes", &[("accept", "text/event-stream")], b"");
     assert_eq!(stream.header("content-type"), Some("text/event-stream"));
     description.check("GET", "/api/v1/changes", &stream);
@@ -252,6 +254,8 @@ fn what_the_routes_answer_is_what_it_says() {
     ask("POST", &format!("{rejected}/retry"), "/api/v1/rejected/1/retry", "");
     ask("POST", &format!("{rejected}/drop"), "/api/v1/rejected/1/drop", "");
 
+    ask("POST", "/api/v1/erase", "/api/v1/erase", "{\"phone\": \"+55 44 99999-9999\", \"dry_run\": true}");
+
     // What is not there, and what is not understood.
     for (method, route, operation) in description.operations() {
         let nobody = route.replace("{name}", "nobody").replace("{id}", "99").replace("{message_id}", "none");
@@ -263,7 +267,7 @@ fn what_the_routes_answer_is_what_it_says() {
             let known = route.replace("{name}", "own");
             ask(&method, &route, &format!("{known}?neither=1"), "");
         }
-        if route.starts_with("/api/") {
+        if route.starts_with("/api/") || route == "/metrics" {
             let answer = request(inside.admin(), &method, &route, &[("origin", "http://localhost")], b"");
             description.check(&method, &route, &answer);
             assert_eq!(answer.status, 403);
