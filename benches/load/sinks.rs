@@ -8,7 +8,7 @@ use axum::Router;
 use axum::routing::post;
 use serde_json::Value;
 
-use crate::broker::{nats, redis};
+use crate::broker::{nats, rabbitmq, redis};
 use crate::client;
 use crate::server::{PATH, Server};
 
@@ -21,7 +21,7 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
     println!("Sinks: {CHANGES} changes each, three of a message");
     println!("{:<38} {:>22} {:>22} {:>15}", "", "backlog: changes/s", "CPU µs/change", "end to end: /s");
     let forward = destination().await?;
-    let (nats, redis) = (nats::start(), redis::start());
+    let (nats, rabbitmq, redis) = (nats::start(), rabbitmq::start(), redis::start());
     let nats_sink = format!(
         "[sinks.s.queue.nats]\nurl = \"nats://{}\"\nsubject = \"bench.{{instance_id}}\"\ncreate_stream = {{ name = \"BENCH\" }}\n",
         nats.address()
@@ -30,6 +30,14 @@ pub(crate) async fn measure() -> anyhow::Result<()> {
         ("log, to /dev/null", "[sinks.s.log]\n".to_owned()),
         ("forward, to axum on this machine", format!("[sinks.s.forward]\nurl = \"http://{forward}/\"\n")),
         ("NATS JetStream, file storage", nats_sink),
+        (
+            "RabbitMQ, a quorum queue of one node",
+            format!(
+                "[sinks.s.queue.rabbitmq]\nurl = \"amqp://guest:guest@{}/%2f\"\nexchange = \"bench\"\n\
+                 routing_key = \"bench\"\ndeclare = {{ queue = \"bench\" }}\n",
+                rabbitmq.address()
+            ),
+        ),
         (
             "Redis Streams, appendfsync always",
             format!("[sinks.s.queue.redis]\nurl = \"redis://{}\"\nstream = \"bench\"\n", redis.address()),

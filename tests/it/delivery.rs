@@ -110,8 +110,12 @@ fn while_a_destination_is_down_or_hangs_nobody_else_notices_and_it_gets_all_when
         assert_eq!(statuses, &STATUSES);
     }
     let output = receiver.output();
-    assert_eq!(output.matches("the destination is away").count(), 1, "said when it goes:\n{output}");
-    assert_eq!(output.matches("the destination is back").count(), 1, "and when it is back:\n{output}");
+    let said = |what: &str| output.matches(what).count();
+    let (went, came) = (said("the destination is away"), said("the destination is back"));
+    // On a busy machine it may have been too slow more than once. While it was away, it was tried more often than that.
+    assert!(went >= 1 && went == came, "said each time that it goes and that it is back:\n{output}");
+    let failed = sink()["failed"].as_u64().expect("a number");
+    assert!(failed > 2 * went as u64, "and not at each attempt: {failed} failed\n{output}");
     receiver.stop();
 }
 
