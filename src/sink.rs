@@ -6,7 +6,7 @@ mod body;
 mod broker;
 mod cloudevents;
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;
 mod excerpt;
 mod filter;
 pub mod forward;

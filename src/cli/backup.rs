@@ -23,7 +23,7 @@ use crate::{http, phone};
 ///
 /// FILE is the database as it was when the copy began: everything that was acknowledged before is in it. The keys that the receiver
 /// made for itself are put beside it, as FILE.secret and FILE.phone-key. All of them are readable by their owner alone, and hold
-/// personal data and secrets. README.md says how to put them back.
+/// personal data and secrets. docs/installing.md says how to put them back.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:\n  plugchat-receiver backup /var/backups/plugchat-receiver-$(date +%F).sqlite3")]
 pub(super) struct Backup {

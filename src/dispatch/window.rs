@@ -9,6 +9,9 @@ use crate::status::{Facts, Transition};
 /// The most changes that are read ahead.
 pub(super) const MAX_CHANGES: usize = 1000;
 
+/// No more is read ahead when their texts are this long together: bodies may be large, and each sink has a window of its own.
+const MAX_BYTES: usize = 16 << 20;
+
 /// What must stay in order: one message and recipient. A hash will do: two that collide are kept in order for nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Key(u64);
@@ -26,6 +29,8 @@ pub(super) struct Window {
     places: BTreeMap<i64, Place>,
     read_to: i64,
     waiting: usize,
+    /// How long the texts of all in here are.
+    bytes: usize,
     /// The last change of each message in here that overtakes all before it.
     latest_advance: HashMap<Key, i64>,
 }
@@ -33,6 +38,7 @@ pub(super) struct Window {
 struct Place {
     key: Key,
     state: State,
+    bytes: usize,
 }
 
 enum State {
@@ -43,7 +49,7 @@ enum State {
 
 impl Window {
     pub(super) fn new(cursor: i64) -> Self {
-        Self { places: BTreeMap::new(), read_to: cursor, waiting: 0, latest_advance: HashMap::new() }
+        Self { places: BTreeMap::new(), read_to: cursor, waiting: 0, bytes: 0, latest_advance: HashMap::new() }
     }
 
     /// Where to read on.
@@ -53,7 +59,7 @@ impl Window {
 
     /// Whether more may be read.
     pub(super) fn has_room(&self) -> bool {
-        self.places.len() < MAX_CHANGES
+        self.places.len() < MAX_CHANGES && self.bytes < MAX_BYTES
     }
 
     /// How many have still to be given, and are not under way.
@@ -68,8 +74,10 @@ impl Window {
             if change.change.transition == Transition::Advance {
                 self.latest_advance.insert(key, seq);
             }
-            self.places.insert(seq, Place { key, state: State::Waiting(Box::new(change)) });
+            let bytes = change.change.callback.get().len();
+            self.places.insert(seq, Place { key, state: State::Waiting(Box::new(change)), bytes });
             self.waiting += 1;
+            self.bytes += bytes;
         }
         self.read_to = self.read_to.max(read_to);
     }
@@ -149,6 +157,7 @@ impl Window {
                 return first.key() - 1;
             }
             let (seq, place) = first.remove_entry();
+            self.bytes -= place.bytes;
             if self.latest_advance.get(&place.key) == Some(&seq) {
                 self.latest_advance.remove(&place.key);
             }
@@ -166,4 +175,31 @@ pub(super) struct Taken {
     pub(super) held: Vec<(Key, Delivery)>,
     /// How many a later one of their message has made superfluous.
     pub(super) overtaken: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::conformance::delivery;
+
+    #[test]
+    fn large_changes_are_not_read_ahead_without_a_bound() {
+        let mut window = Window::new(0);
+        let large = |seq: i64| {
+            let mut change = delivery(&format!("m-{seq}"));
+            let text = serde_json::to_string(&"x".repeat(MAX_BYTES / 4)).unwrap();
+            change.seq = seq;
+            change.change.callback = serde_json::value::RawValue::from_string(text).unwrap();
+            change
+        };
+        window.extend([large(1), large(2), large(3)], 3);
+        assert!(window.has_room());
+        window.extend([large(4)], 4);
+        assert!(!window.has_room());
+        for seq in 1..=4 {
+            window.done(seq);
+        }
+        assert_eq!(window.settle(), 4);
+        assert!(window.has_room(), "what was let go of takes no room");
+    }
 }

@@ -288,7 +288,7 @@ fn changes(prefix: &str, count: usize) -> Vec<Delivery> {
 }
 
 /// A change of the message with this id.
-pub(super) fn delivery(message_id: &str) -> Delivery {
+pub(crate) fn delivery(message_id: &str) -> Delivery {
     let id = serde_json::Value::from(message_id);
     let callback = format!(r#"{{"type":"MessageStatusCallback", "ids":[{id}],"unknown":[1.50]}}"#);
     let change = StatusChange {

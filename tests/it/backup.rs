@@ -43,7 +43,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("paths here are text")
 }
 
-/// As README.md has it: into a folder of its own.
+/// As docs/installing.md has it: into a folder of its own.
 fn put_back(place: &Place, extra: &str) -> Home {
     let home = Home::new(extra);
     std::fs::DirBuilder::new().mode(0o700).create(home.store()).expect("it can be made");

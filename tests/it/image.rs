@@ -65,7 +65,7 @@ fn the_image_is_labelled_as_the_package_is_and_built_with_its_rust() {
     assert!(base().starts_with(rust), "{}: not {rust}", base());
 }
 
-/// Builds the image and starts it as the README says, on a read-only root, and posts a callback to it.
+/// Builds the image and starts it as docs/installing.md says, on a read-only root, and posts a callback to it.
 fn takes_callbacks_in(engine: &str) {
     let run = |arguments: &[&str]| output_of(Command::new(engine).args(arguments));
     let expect = |arguments: &[&str]| {

@@ -20,6 +20,7 @@ mod commands;
 mod configuration;
 mod delivery;
 mod destination;
+mod docs;
 mod durable;
 mod erase;
 mod follow;

@@ -61,3 +61,24 @@ fn the_example_names_its_schema_and_has_every_option_of_it() {
     set(&shown, "", &known, &mut found);
     assert_eq!(found, known);
 }
+
+#[test]
+fn the_guide_has_every_option_in_its_table() {
+    let guide = std::fs::read_to_string(repository("docs/configuring.md")).expect("it is there");
+    let mut listed = BTreeSet::new();
+    for row in guide.lines().filter(|line| line.starts_with("| `")) {
+        let cell = row.split(" | ").next().expect("there is always one");
+        let names: Vec<&str> = cell.split('`').skip(1).step_by(2).collect();
+        // The first is whole, the others are its siblings.
+        let Some((table, _)) = names[0].rsplit_once('.').filter(|_| !names[0].contains(' ')) else { continue };
+        let table = table.replace("NAME", "*");
+        listed.extend(names.iter().map(|name| format!("{table}.{}", name.rsplit('.').next().expect("a name"))));
+    }
+    let mut known = BTreeSet::new();
+    options(&plugchat_receiver::config::schema(), "", &mut known);
+    let below =
+        |option: &str, row: &str| option == row || option.strip_prefix(row).is_some_and(|rest| rest.starts_with('.'));
+    let missing: Vec<_> = known.iter().filter(|option| !listed.iter().any(|row| below(option, row))).collect();
+    let unknown: Vec<_> = listed.iter().filter(|row| !known.iter().any(|option| below(option, row))).collect();
+    assert!(missing.is_empty() && unknown.is_empty(), "missing: {missing:?}, unknown: {unknown:?}");
+}

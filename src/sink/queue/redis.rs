@@ -153,7 +153,10 @@ impl Sink for RedisSink {
         for run in entries.chunk_by(|one, next| !one.is_large && !next.is_large) {
             let so_far = outcomes.len();
             outcomes.extend(self.add(run).await);
-            if outcomes.len() < so_far + run.len() {
+            // Or each of several large ones would wait for a time-out of its own.
+            let fails =
+                |outcome: &Result<(), Failure>| matches!(outcome, Err(failure) if failure.kind != FailureKind::Refused);
+            if outcomes.len() < so_far + run.len() || outcomes[so_far..].iter().any(fails) {
                 break;
             }
         }

@@ -10,7 +10,7 @@ use super::NatsSink;
 use super::answer::Answer;
 use super::connection::{Connection, NotSent, Reply, Waiting};
 use super::streams::Error;
-use crate::sink::{Failure, cloudevents};
+use crate::sink::{Failure, FailureKind, cloudevents};
 use crate::status::StatusChange;
 
 /// A change that was published.
@@ -46,7 +46,8 @@ impl NatsSink {
         }
     }
 
-    /// What became of what was published. `nobody_there` has what is known of subjects that nobody listens on.
+    /// What became of what was published. `nobody_there` has what is known of subjects that nobody listens on; once that can't be
+    /// asked it is not asked again, or each change would wait for its own time-out.
     pub(super) async fn confirmed(
         &self,
         connection: &Connection,
@@ -71,7 +72,8 @@ impl NatsSink {
                 "something other than JetStream answers to what is published to {subject}"
             ))),
             Answer::NobodyThere => {
-                if let Some(failure) = nobody_there.get(&subject) {
+                let is_silent = |failure: &&Failure| matches!(failure.kind, FailureKind::Away { .. });
+                if let Some(failure) = nobody_there.get(&subject).or_else(|| nobody_there.values().find(is_silent)) {
                     return Err(failure.clone());
                 }
                 let failure = self.nobody_there(connection, &subject).await;
