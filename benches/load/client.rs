@@ -61,7 +61,7 @@ pub(crate) async fn request(address: SocketAddr, method: &str, path: &str) -> an
 async fn exchange(stream: &mut TcpStream, method: &str, path: &str, body: &str) -> anyhow::Result<String> {
     let length = body.len();
     let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: h\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n"
     );
     stream.write_all(&[head.as_bytes(), body.as_bytes()].concat()).await?;
     let mut answer = Vec::with_capacity(512);
