@@ -2,6 +2,7 @@
 
 mod console;
 mod pages;
+mod translation;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
