@@ -12,12 +12,8 @@ use crate::status::{Facts, Status};
 /// one callback must fit.
 const SLICE: usize = MAX_IDS;
 
-/// With so much text in it, a slice ends. What is deleted is overwritten, which takes as much room in the write-ahead log, and on a
-/// full disk there is little.
-const SLICE_BYTES: i64 = 256 << 10;
-
 /// The most rejected bodies deleted at once.
-const REJECTED_SLICE: i64 = 20;
+const REJECTED_SLICE: i64 = 100;
 
 /// Deletes the oldest changes up to `delivered`, of those received before `before` (`None`: of any age); how many it were.
 pub(super) fn delete_slice(
@@ -76,16 +72,11 @@ fn end_of_slice(connection: &Connection, after: i64, delivered: i64, before: i64
         .prepare_cached(
             // Up to the first that is young: one old row among young ones, as a clock that was wrong or a rejected callback that
             // was retried leaves, must not take those before it along.
-            "WITH oldest AS (
-                 SELECT seq, received_at, body_of,
-                     sum(octet_length(body)) OVER (ORDER BY seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS bytes_before
-                 FROM (SELECT seq, received_at, body_of, body FROM change WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3)
-             )
+            "WITH oldest AS (SELECT seq, received_at FROM change WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3)
              SELECT max(seq) FROM oldest
-             WHERE seq < coalesce((SELECT min(seq) FROM oldest WHERE received_at >= ?4), 9223372036854775807)
-                 AND (coalesce(bytes_before, 0) < ?5 OR body_of = (SELECT min(seq) FROM oldest))",
+             WHERE seq < coalesce((SELECT min(seq) FROM oldest WHERE received_at >= ?4), 9223372036854775807)",
         )?
-        .query_row(params![after, delivered, SLICE as i64, before, SLICE_BYTES], |row| row.get(0))?;
+        .query_row(params![after, delivered, SLICE as i64, before], |row| row.get(0))?;
     let Some(end) = end else { return Ok(None) };
     // Changes that share the text of an earlier row keep it where it is.
     let shared: Option<Option<i64>> = connection
