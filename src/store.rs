@@ -177,6 +177,7 @@ impl Store {
             _ended: ended.clone().drop_guard(),
             failing: false,
             trim_fails: false,
+            overwrites: true,
             empty_log_at: None,
         };
         let thread = std::thread::Builder::new()

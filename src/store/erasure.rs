@@ -14,8 +14,11 @@ use super::writer::{Message, Work};
 use super::{Error, Store, scrub, seen};
 use crate::phone::Number;
 
-/// The most rows in one look at a table, or deleted at once.
+/// The most rows in one look at a table.
 const MAX_ROWS: usize = 1000;
+
+/// The most that is deleted at once: it is overwritten, which takes as much room in the write-ahead log.
+const DELETED_AT_ONCE: usize = 100;
 
 /// About the most bytes of text in one look.
 const MAX_BYTES: usize = 8 << 20;
@@ -80,7 +83,7 @@ impl Store {
     /// Takes these changes out of the log, and out of what sinks will be given again: how many of those, and how many changes.
     pub(crate) async fn erase_changes(&self, erasure: &Erasure, changes: &[i64]) -> Result<(usize, usize), Error> {
         let (mut deferred, mut count) = (0, 0);
-        for part in changes.chunks(MAX_ROWS) {
+        for part in changes.chunks(DELETED_AT_ONCE) {
             let seqs = list(part);
             if erasure.dry_run {
                 let of_these = "SELECT count(*) FROM deferred WHERE seq IN (SELECT value FROM json_each(?1))";
@@ -134,8 +137,8 @@ impl Store {
             let number = Arc::clone(&erasure.number);
             let part = self.read(move |connection| look(connection, rows, &number, after, until)).await?;
             count += part.found.len();
-            if !erasure.dry_run && !part.found.is_empty() {
-                let ids = list(&part.found);
+            for found in part.found.chunks(DELETED_AT_ONCE).filter(|_| !erasure.dry_run) {
+                let ids = list(found);
                 self.edit(move |connection| connection.execute(delete, [&ids])).await?;
             }
             match part.last {
@@ -154,8 +157,9 @@ impl Store {
             let from = next;
             next += scrub::PART;
             let found = self.read(move |connection| scrub::find(connection, from..next.min(pages + 1))).await?;
-            if !found.is_empty() {
-                self.edit(move |connection| scrub::overwrite(connection, &found)).await?;
+            for pages in found.chunks(scrub::OVERWRITTEN_AT_ONCE) {
+                let pages = pages.to_vec();
+                self.edit(move |connection| scrub::overwrite(connection, &pages)).await?;
             }
         }
         // Last, because all of this is written there first.

@@ -15,6 +15,10 @@ const SLICE: usize = MAX_IDS;
 /// The most rejected bodies deleted at once.
 const REJECTED_SLICE: i64 = 100;
 
+/// About the most bytes of text in one slice. What is deleted is overwritten, which takes as much room in the write-ahead log, and room
+/// may be what is wanted.
+const SLICE_BYTES: i64 = 512 << 10;
+
 /// Deletes the oldest changes up to `delivered`, of those received before `before` (`None`: of any age); how many it were.
 pub(super) fn delete_slice(
     connection: &mut Connection,
@@ -59,24 +63,43 @@ pub(super) fn cut_again_from(connection: &Connection, seq: i64) -> rusqlite::Res
 /// Deletes the oldest rejected bodies of those received before `before` (`None`: of any age); how many it were.
 pub(super) fn delete_rejected(connection: &Connection, before: Option<Timestamp>) -> rusqlite::Result<usize> {
     let before = before.map_or(i64::MAX, Timestamp::as_millisecond);
-    connection
-        .prepare_cached(
-            "DELETE FROM rejected WHERE id IN (SELECT id FROM rejected ORDER BY id LIMIT ?1) AND received_at < ?2",
-        )?
-        .execute(params![REJECTED_SLICE, before])
+    let mut oldest =
+        connection.prepare_cached("SELECT id, received_at, octet_length(body) FROM rejected ORDER BY id LIMIT ?1")?;
+    let mut rows = oldest.query([REJECTED_SLICE])?;
+    let (mut ids, mut bytes) = (Vec::new(), 0);
+    while let Some(row) = rows.next()? {
+        let (id, received_at, text): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if received_at < before {
+            ids.push(id);
+            bytes += text;
+        }
+        if bytes >= SLICE_BYTES {
+            break;
+        }
+    }
+    drop(rows);
+    let mut delete = connection.prepare_cached("DELETE FROM rejected WHERE id IN (SELECT value FROM json_each(?1))")?;
+    delete.execute([serde_json::Value::from(ids).to_string()])
 }
 
 /// The last row of the slice that begins after `after`, or `None` when there is nothing in it.
 fn end_of_slice(connection: &Connection, after: i64, delivered: i64, before: i64) -> rusqlite::Result<Option<i64>> {
-    let end: Option<i64> = connection
-        .prepare_cached(
-            // Up to the first that is young: one old row among young ones, as a clock that was wrong or a rejected callback that
-            // was retried leaves, must not take those before it along.
-            "WITH oldest AS (SELECT seq, received_at FROM change WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3)
-             SELECT max(seq) FROM oldest
-             WHERE seq < coalesce((SELECT min(seq) FROM oldest WHERE received_at >= ?4), 9223372036854775807)",
-        )?
-        .query_row(params![after, delivered, SLICE as i64, before], |row| row.get(0))?;
+    let mut oldest = connection.prepare_cached(
+        "SELECT seq, received_at, octet_length(body) FROM change WHERE seq > ?1 AND seq <= ?2 ORDER BY seq LIMIT ?3",
+    )?;
+    let mut rows = oldest.query(params![after, delivered, SLICE as i64])?;
+    let (mut end, mut bytes): (Option<i64>, i64) = (None, 0);
+    while let Some(row) = rows.next()? {
+        let (received_at, text): (i64, Option<i64>) = (row.get(1)?, row.get(2)?);
+        // Up to the first that is young: one old row among young ones, as a clock that was wrong or a rejected callback that was retried
+        // leaves, must not take those before it along.
+        if received_at >= before || text.is_some_and(|text| bytes > 0 && bytes + text > SLICE_BYTES) {
+            break;
+        }
+        bytes += text.unwrap_or_default();
+        end = Some(row.get(0)?);
+    }
+    drop(rows);
     let Some(end) = end else { return Ok(None) };
     // Changes that share the text of an earlier row keep it where it is.
     let shared: Option<Option<i64>> = connection

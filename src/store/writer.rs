@@ -164,6 +164,8 @@ pub(super) struct Writer {
     pub(super) failing: bool,
     /// Likewise, whether deleting failed the last time.
     pub(super) trim_fails: bool,
+    /// Whether what is deleted is overwritten. That takes room of its own: where there is none, making room goes first.
+    pub(super) overwrites: bool,
     /// When the write-ahead log is to be emptied of what was deleted.
     pub(super) empty_log_at: Option<Instant>,
 }
@@ -327,6 +329,13 @@ impl Writer {
         Ok(delivered)
     }
 
+    /// Whether what is deleted is overwritten from now on.
+    fn overwrite(&mut self, overwrites: bool) {
+        if self.overwrites != overwrites && self.connection.pragma_update(None, "secure_delete", overwrites).is_ok() {
+            self.overwrites = overwrites;
+        }
+    }
+
     /// Deletes a slice of what is older than the retention, or of the oldest when space runs out; whether there may be more.
     fn trim(&mut self) -> bool {
         let sliced = self.delivered().and_then(|delivered| {
@@ -349,6 +358,9 @@ impl Writer {
                 if std::mem::take(&mut self.trim_fails) {
                     tracing::info!("what is older than the retention can be deleted again");
                 }
+                if deleted == 0 {
+                    self.overwrite(true);
+                }
                 if deleted > 0 {
                     self.empty_log_at.get_or_insert(Instant::now() + LOG_EMPTIED_WITHIN);
                 } else if (self.room.full || self.empty_log_at.is_some_and(|due| due <= Instant::now()))
@@ -359,6 +371,10 @@ impl Writer {
                 deleted > 0
             }
             Err(error) => {
+                if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull) {
+                    self.empty_log();
+                    self.overwrite(false);
+                }
                 if !std::mem::replace(&mut self.trim_fails, true) {
                     tracing::error!(%error, "cannot delete what is older than the retention; it is tried again every second");
                 }

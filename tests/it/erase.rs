@@ -117,6 +117,13 @@ fn times_in_files(home: &Home, text: &str) -> usize {
     files.map(|bytes| String::from_utf8_lossy(&bytes).matches(text).count()).sum()
 }
 
+fn assert_intact(home: &Home) {
+    let database = Connection::open(home.store().join("store.sqlite3")).expect("it can be opened");
+    let verdict: String =
+        database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("it can be checked");
+    assert_eq!(verdict, "ok");
+}
+
 fn messages(changes: &Value) -> Vec<&str> {
     let changes = changes["changes"].as_array().expect("a list");
     changes.iter().map(|change| change["message_id"].as_str().expect("text")).collect()
@@ -256,11 +263,32 @@ fn its_bytes_are_gone_from_the_files_while_the_receiver_runs() {
 
     assert!(times_in_files(receiver.home(), OTHER) >= 60_000);
     assert_eq!(receiver.post(&body("after", OTHER).to_string()).body, STORED);
+    assert_intact(&receiver.stop());
+}
+
+#[test]
+fn what_was_deleted_without_being_overwritten_is_overwritten_too() {
+    let receiver = Receiver::start("[sinks]\n");
+    let long = json!(format!("{PHONE} ").repeat(2000));
+    for number in 0..20 {
+        let body = with(body(&format!("m{number}"), PHONE), "note", &long);
+        assert_eq!(receiver.post(&body.to_string()).status, 200);
+    }
     let home = receiver.stop();
+    // As any tool does that was not told otherwise.
     let database = Connection::open(home.store().join("store.sqlite3")).expect("it can be opened");
-    let verdict: String =
-        database.query_row("PRAGMA integrity_check", [], |row| row.get(0)).expect("it can be checked");
-    assert_eq!(verdict, "ok");
+    database
+        .execute_batch("PRAGMA secure_delete = OFF; DELETE FROM change; DELETE FROM message")
+        .expect("it can be written");
+    database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).expect("it can be written");
+    let free: i64 = database.query_row("PRAGMA freelist_count", [], |row| row.get(0)).expect("it can be asked");
+    drop(database);
+    assert!(free > 100 && times_in_files(&home, PHONE) > 20_000, "{free} {}", times_in_files(&home, PHONE));
+    let receiver = home.start();
+    let (code, _, error) = receiver.run(&["erase", "--phone", PERSON]);
+    assert_eq!((code, times_in_files(receiver.home(), PHONE)), (0, 0), "{error}");
+    assert_eq!(receiver.post(&with(body("after", OTHER), "note", &long).to_string()).body, STORED);
+    assert_intact(&receiver.stop());
 }
 
 #[test]

@@ -453,3 +453,23 @@ fn a_disk_smaller_than_the_cap_is_used_again_and_again() {
         assert_database_is_intact(&disk.store());
     });
 }
+
+#[test]
+fn what_takes_more_room_to_overwrite_than_is_left_goes_all_the_same() {
+    let name = "room::what_takes_more_room_to_overwrite_than_is_left_goes_all_the_same";
+    on_a_disk(name, 32, |disk| {
+        let receiver = home_on(disk, "[server.limits]\nbody = \"16MiB\"", "").start();
+        assert_eq!(receiver.post(&large_callback("large", 10 << 20)).status, 200);
+        wait_until("it is delivered", || everything_is_delivered(&receiver));
+        let database = open(&disk.store());
+        wait_until("the write-ahead log is empty", || {
+            database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)).is_ok_and(|busy: i64| busy == 0)
+        });
+        disk.take_all_but(1 << 20);
+        wait_until("it is gone", || receiver.stored().is_empty());
+        disk.give_back();
+        wait_until("it goes on", || receiver.post(&large_callback("after", 1 << 20)).status == 200);
+        receiver.stop();
+        assert_database_is_intact(&disk.store());
+    });
+}
