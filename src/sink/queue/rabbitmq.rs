@@ -188,6 +188,9 @@ impl RabbitmqSink {
                     Some(AMQPSoftError::NOTFOUND) => {
                         Failure::refused(format!("{words}: declare the exchange, or correct the configuration"))
                     }
+                    _ if words.contains("number of channels opened for user") => Failure::away(format!(
+                        "{words}: raise the user's max-channels, or lower the sink's delivery.concurrency"
+                    )),
                     _ => Failure::away(format!("{} did not confirm: {words}", self.places)),
                 }
             }
