@@ -1,6 +1,6 @@
 //! Status changes reach RabbitMQ in spite of everything, each message's in order, read back by a client that is nobody's sink.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use lapin::options::{BasicGetOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
@@ -118,8 +118,9 @@ fn while_the_broker_takes_nothing_because_of_an_alarm_all_others_go_on_and_then_
     let broker = rabbitmq::start();
     let client = Client::new(&broker);
     client.declare("whatsapp", "status");
+    let proxy = Proxy::start(broker.address(), "x");
     let lines = "exchange = \"whatsapp\"\ntimeout = \"200ms\"";
-    let receiver = Receiver::start(&format!("{}[sinks.audit.log]\n", sink(broker.address(), lines)));
+    let receiver = Receiver::start(&format!("{}[sinks.audit.log]\n", sink(proxy.address(), lines)));
     post_lifecycles(&receiver, 0..5);
     wait_until("it is delivered", || number(&receiver, "delivered") == 20);
     rabbitmq::ctl(&broker, &["set_vm_memory_high_watermark", "0"]);
@@ -128,15 +129,26 @@ fn while_the_broker_takes_nothing_because_of_an_alarm_all_others_go_on_and_then_
     wait_until("it is known why", || {
         standing(&receiver)["last_error"].as_str().is_some_and(|why| why.contains("alarm"))
     });
-    wait_until("it is probed again and again", || number(&receiver, "failed") > 8);
+    // The next connection is told of the alarm when something was published on it, which is read once the alarm is over.
+    proxy.refuse();
+    proxy.accept();
+    let failed = number(&receiver, "failed");
+    wait_until("it is probed again and again", || number(&receiver, "failed") > failed + 20);
     assert_eq!((number(&receiver, "delivered"), number(&receiver, "dead")), (20, 0));
     assert_eq!(standing(&receiver)["state"], "away");
     // What was given up is gone, however little the broker listens.
     wait_until("one connection is left at most", || client_threads(&receiver) <= 1);
+    let connections = rabbitmq::ctl(&broker, &["list_connections", "state"]);
+    assert!(connections.lines().count() <= 4, "the consumer's and, for a cut, one more: {connections}");
     rabbitmq::ctl(&broker, &["set_vm_memory_high_watermark", "0.8"]);
     wait_until("everything is confirmed", || number(&receiver, "lag") == 0);
     let taken = client.take("status");
     assert_all_in_order(&receiver, &taken);
+    let mut times = BTreeMap::<_, u32>::new();
+    for change in &taken {
+        *times.entry(change["id"].to_string()).or_default() += 1;
+    }
+    assert!(times.values().all(|times| *times <= 3), "not once per probe: {times:?}");
     receiver.stop();
 }
 

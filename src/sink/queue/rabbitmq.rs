@@ -107,14 +107,15 @@ impl RabbitmqSink {
 
     async fn declare(&self, link: &Link, declaration: &Declaration) -> Result<(), String> {
         let declare = async {
-            let channel = link.channel().await?;
-            declaration.declare(&channel, &self.exchange).await?;
-            link.put_back(channel);
+            let lent = link.channel(link.place().await).await?;
+            declaration.declare(&lent.channel, &self.exchange).await?;
+            link.put_back(lent);
             Ok::<_, lapin::Error>(())
         };
         let why = match timeout(self.timeout, declare).await {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(error)) => self.cluster.words(&error),
+            Err(_) if link.is_blocked() => return Err(self.alarm()),
             Err(_) => "no answer came in time".into(),
         };
         link.cut();
@@ -127,9 +128,39 @@ impl RabbitmqSink {
             Ok(link) => link,
             Err(failure) => return messages.iter().map(|_| Err(Trouble::Failed(failure.clone()))).collect(),
         };
-        let answers = publish::publish(&link, &self.exchange, messages, self.timeout).await;
+        if link.is_blocked() {
+            return messages.iter().map(|_| Err(Trouble::Failed(Failure::away(self.alarm())))).collect();
+        }
+        let mut answers = publish::publish(&link, &self.exchange, messages, self.timeout).await;
+        if let Some(declaration) = &self.declare {
+            self.publish_what_went_nowhere(&link, declaration, messages, &mut answers).await;
+        }
         let meaning = |(message, answer): (&&Message, Answer)| self.meaning(&link, message, answer);
         messages.iter().zip(answers).map(meaning).collect()
+    }
+
+    /// Declares again what somebody may have deleted, and publishes again what went nowhere for that reason.
+    async fn publish_what_went_nowhere(
+        &self,
+        link: &Arc<Link>,
+        declaration: &Declaration,
+        messages: &[&Message],
+        answers: &mut [Answer],
+    ) {
+        let nowhere: Vec<_> = (0..answers.len()).filter(|&index| is_nowhere(&answers[index])).collect();
+        if nowhere.is_empty() {
+            return;
+        }
+        let again = match self.declare(link, declaration).await {
+            Ok(()) => {
+                let messages: Vec<_> = nowhere.iter().map(|&index| messages[index]).collect();
+                publish::publish(link, &self.exchange, &messages, self.timeout).await
+            }
+            Err(why) => vec![Answer::Undeclared(why); nowhere.len()],
+        };
+        for (index, answer) in nowhere.into_iter().zip(again) {
+            answers[index] = answer;
+        }
     }
 
     fn meaning(&self, link: &Link, message: &Message, answer: Answer) -> Result<(), Trouble> {
@@ -139,11 +170,9 @@ impl RabbitmqSink {
             Answer::Nacked => Failure::try_again(
                 "the broker does not take it: a queue is full (its overflow is reject-publish), or fails",
             ),
-            Answer::Silence if link.is_blocked() => Failure::away(format!(
-                "{} takes no messages: it has raised an alarm, being short of memory or disk space",
-                self.places
-            )),
+            Answer::Silence if link.is_blocked() => Failure::away(self.alarm()),
             Answer::Silence => self.silence(),
+            Answer::Undeclared(why) => Failure::away(why),
             Answer::Closed(error) => {
                 let words = self.cluster.words(&error);
                 match soft(&error) {
@@ -159,6 +188,9 @@ impl RabbitmqSink {
                     Some(AMQPSoftError::NOTFOUND) => {
                         Failure::refused(format!("{words}: declare the exchange, or correct the configuration"))
                     }
+                    _ if words.contains("number of channels opened for user") => Failure::away(format!(
+                        "{words}: raise the user's max-channels, or lower the sink's delivery.concurrency"
+                    )),
                     _ => Failure::away(format!("{} did not confirm: {words}", self.places)),
                 }
             }
@@ -173,6 +205,10 @@ impl RabbitmqSink {
                 format!("unroutable: at the exchange {exchange:?} no queue is bound for the routing key {key:?}")
             }
         }
+    }
+
+    fn alarm(&self) -> String {
+        format!("{} takes no messages: it has raised an alarm, being short of memory or disk space", self.places)
     }
 
     fn silence(&self) -> Failure {
@@ -238,6 +274,15 @@ fn soft(error: &lapin::Error) -> Option<&AMQPSoftError> {
     }
 }
 
+/// Whether there is no exchange, or no queue, for it.
+fn is_nowhere(answer: &Answer) -> bool {
+    match answer {
+        Answer::Unroutable => true,
+        Answer::Closed(error) => soft(error) == Some(&AMQPSoftError::NOTFOUND),
+        Answer::Confirmed | Answer::Nacked | Answer::Silence | Answer::Undeclared(_) => false,
+    }
+}
+
 fn too_large(message: &Message) -> Failure {
     let bytes = message.body.len();
     Failure::refused(format!("its {bytes} bytes are more than the broker takes (max_message_size in rabbitmq.conf)"))
@@ -266,7 +311,7 @@ impl Broker for RabbitmqSink {
         let link = self.cluster.connect().await?;
         let exchange = self.exchange.as_str();
         let look = async {
-            let channel = link.channel().await?;
+            let channel = link.channel(link.place().await).await?.channel;
             // The broker answers questions about all exchanges but the default one, which is always there.
             if exchange.is_empty() {
                 return Ok(());
@@ -275,8 +320,14 @@ impl Broker for RabbitmqSink {
             channel.exchange_declare(self.exchange.clone(), ExchangeKind::Topic, passive, FieldTable::default()).await
         };
         match timeout(self.timeout, look).await {
-            Ok(Ok(())) if exchange.is_empty() => Ok(format!("connected to {}", self.places)),
-            Ok(Ok(())) => Ok(format!("connected to {}, where the exchange {exchange:?} is", self.places)),
+            Ok(Ok(())) => {
+                let there = match exchange {
+                    "" => String::new(),
+                    name => format!(", where the exchange {name:?} is"),
+                };
+                let may = "whether it may be written to shows only when something is published";
+                Ok(format!("connected to {}{there}; {may}", self.places))
+            }
             Ok(Err(error)) if soft(&error) == Some(&AMQPSoftError::NOTFOUND) && self.declare.is_some() => {
                 Ok(format!("connected to {}, where the exchange {exchange:?} has still to be declared", self.places))
             }

@@ -11,7 +11,8 @@ use lapin::options::ConfirmSelectOptions;
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{AsyncTcpStream, Channel, Connection, ConnectionProperties, ErrorKind};
 use rustls::ClientConfig;
-use tokio::time::timeout;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{sleep, timeout};
 
 use super::socket::{self, Shutter, Timers};
 use crate::network::NoAnswer;
@@ -20,6 +21,9 @@ use crate::sink::excerpt::excerpt;
 
 /// The code by which a broker refuses a user.
 const ACCESS_REFUSED: u16 = 403;
+
+/// The client counts a channel that was closed until it has seen to it, and tells nobody when it has.
+const RECOUNT: Duration = Duration::from_millis(10);
 
 /// The nodes of a broker.
 pub(super) struct Cluster {
@@ -75,7 +79,8 @@ impl Cluster {
         let connection = Connection::connector(node.clone(), runtime, take, properties).await;
         let connection = connection.map_err(|error| self.refusal(node, &error))?;
         shutter.on_drop = false;
-        Ok(Link { connection, shutter, is_cut: AtomicBool::new(false), idle: Mutex::default() })
+        let places = Arc::new(Semaphore::new(connection.configuration().channel_max().into()));
+        Ok(Link { connection, shutter, is_cut: AtomicBool::new(false), places, idle: Mutex::default() })
     }
 
     /// Why a node does not greet as it should, for people.
@@ -86,6 +91,12 @@ impl Cluster {
                 format!("the user name or the password is refused ({words})")
             }
             (ErrorKind::ProtocolError(_), _) => words,
+            (ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_), AMQPScheme::AMQP) => {
+                "what listens there does not speak AMQP; if it wants TLS, use amqps://".into()
+            }
+            (ErrorKind::ParsingError(_) | ErrorKind::InvalidProtocolVersion(_), AMQPScheme::AMQPS) => {
+                "what listens there does not speak AMQP".into()
+            }
             // Neither is told in a way that the client hears.
             (_, AMQPScheme::AMQP) => {
                 format!("{words}; if the broker wants TLS there, the URL has to begin with amqps://")
@@ -113,6 +124,8 @@ pub(super) struct Link {
     connection: Connection,
     shutter: Shutter,
     is_cut: AtomicBool,
+    /// As many as there may be channels.
+    places: Arc<Semaphore>,
     /// Open channels that nobody uses, and on which nothing is unconfirmed.
     idle: Mutex<Vec<Channel>>,
 }
@@ -134,23 +147,41 @@ impl Link {
         self.shutter.shut();
     }
 
+    /// Leave to use a channel, once there are fewer in use than the broker allows. Whoever waited longest gets it first.
+    pub(super) async fn place(&self) -> OwnedSemaphorePermit {
+        Arc::clone(&self.places).acquire_owned().await.expect("nobody closes the semaphore")
+    }
+
     /// A channel that confirms what is published on it. Dropping it closes it.
-    pub(super) async fn channel(&self) -> lapin::Result<Channel> {
+    pub(super) async fn channel(&self, place: OwnedSemaphorePermit) -> lapin::Result<Lent> {
         let idle = {
             let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
             idle.retain(|channel| channel.status().connected());
             idle.pop()
         };
         if let Some(channel) = idle {
-            return Ok(channel);
+            return Ok(Lent { channel, place });
         }
-        let channel = self.connection.create_channel().await?;
+        let channel = loop {
+            match self.connection.create_channel().await {
+                Err(error) if matches!(error.kind(), ErrorKind::ChannelsLimitReached) => sleep(RECOUNT).await,
+                created => break created?,
+            }
+        };
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
-        Ok(channel)
+        Ok(Lent { channel, place })
     }
 
     /// Keeps a channel, on which nothing is unconfirmed, for the next delivery.
-    pub(super) fn put_back(&self, channel: Channel) {
+    pub(super) fn put_back(&self, Lent { channel, place }: Lent) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(channel);
+        // Whoever gets the place finds the channel.
+        drop(place);
     }
+}
+
+/// A channel in use.
+pub(super) struct Lent {
+    pub(super) channel: Channel,
+    place: OwnedSemaphorePermit,
 }

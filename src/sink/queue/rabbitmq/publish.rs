@@ -1,6 +1,7 @@
 //! Publishing a batch, and what the broker says to each message.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use lapin::options::BasicPublishOptions;
@@ -8,7 +9,7 @@ use lapin::types::ShortString;
 use lapin::{Channel, Confirmation, PublisherConfirm};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::link::Link;
+use super::link::{Lent, Link};
 use super::message::Message;
 
 /// How long a broker that has confirmed too little may take to close the channel.
@@ -27,27 +28,38 @@ pub(super) enum Answer {
     Closed(lapin::Error),
     /// The broker said nothing in time.
     Silence,
+    /// It went nowhere, and what is missing there can't be declared, for this reason.
+    Undeclared(String),
 }
 
 /// Publishes all of these on one channel, and then waits for what is said to each. Safe to cancel.
 pub(super) async fn publish(
-    link: &Link,
+    link: &Arc<Link>,
     exchange: &ShortString,
     messages: &[&Message],
     within: Duration,
 ) -> Vec<Answer> {
+    // Those who have the channels are as slow.
+    let Ok(place) = timeout(within, link.place()).await else { return vec![Answer::Silence; messages.len()] };
     let deadline = Instant::now() + within;
-    let channel = match timeout_at(deadline, link.channel()).await {
-        Ok(Ok(channel)) => channel,
+    let lent = match timeout_at(deadline, link.channel(place)).await {
+        Ok(Ok(lent)) => lent,
         Ok(Err(error)) => return vec![Answer::Closed(error); messages.len()],
         Err(_) => {
-            link.cut();
+            if !link.is_blocked() {
+                link.cut();
+            }
             return vec![Answer::Silence; messages.len()];
         }
     };
+    let channel = &lent.channel;
     let mut confirms = Confirms::default();
-    let sent = timeout_at(deadline, send(&channel, exchange, messages, &mut confirms)).await;
+    let sent = timeout_at(deadline, send(channel, exchange, messages, &mut confirms)).await;
     let is_in_time = timeout_at(deadline, confirms.settle()).await.is_ok() && sent.is_ok();
+    if !is_in_time && link.is_blocked() {
+        hold(link, lent, confirms, sent.is_ok());
+        return vec![Answer::Silence; messages.len()];
+    }
     if !is_in_time {
         // The answer to this comes after all that was confirmed; and without one nothing more is to be expected.
         let grace = within.min(GRACE);
@@ -69,9 +81,22 @@ pub(super) async fn publish(
     let error = errors().find(|error| error.is_amqp_error()).or_else(|| errors().next().filter(|_| is_in_time));
     let answers = answers(messages, &confirms.settled, error);
     if is_in_time && error.is_none() {
-        link.put_back(channel);
+        link.put_back(lent);
     }
     answers
+}
+
+/// Leaves a channel alone until the broker goes on. It then reads what was sent, even if the connection is cut before: whoever
+/// cuts it, and sends it by another, has it there once more.
+fn hold(link: &Arc<Link>, lent: Lent, mut confirms: Confirms, is_all_sent: bool) {
+    let link = Arc::clone(link);
+    tokio::spawn(async move {
+        // Also when the connection ends.
+        confirms.settle().await;
+        if is_all_sent {
+            link.put_back(lent);
+        }
+    });
 }
 
 async fn send(

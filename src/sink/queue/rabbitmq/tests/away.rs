@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tokio::io::AsyncWriteExt as _;
+
 use super::place::{Place, id, name};
 use crate::sink::broker::proxy::Proxy;
 use crate::sink::broker::rabbitmq;
@@ -110,6 +112,48 @@ async fn what_was_confirmed_counts_though_a_queue_beside_it_is_silent() {
     sink.give(&[to_the_silent]).await.unwrap();
     assert_eq!(place.take().await.iter().map(id).collect::<Vec<_>>(), ["before", "a", "b"], "each once");
     assert!(silent.take().await.iter().all(|message| id(message) == "silent"));
+}
+
+#[tokio::test]
+async fn a_delivery_waits_for_a_channel_if_there_are_fewer_than_deliveries() {
+    let place = Place::new().await;
+    let sink = place.sink(&format!("url = \"amqp://guest:guest@{}/%2f?channel_max=2\"", place.address));
+    for _ in 0..5 {
+        let changes: Vec<_> = ["a", "b", "c", "d", "e", "f", "g", "h"].map(|id| [delivery(id)]).into();
+        let given = futures_util::future::join_all(changes.iter().map(|changes| sink.deliver(changes))).await;
+        assert!(given.iter().flatten().all(Result::is_ok), "{given:?}");
+    }
+    assert_eq!(place.take().await.len(), 40, "each once");
+}
+
+#[tokio::test]
+async fn a_user_with_fewer_channels_than_deliveries_is_told_so() {
+    let place = Place::new().await;
+    let user = name("limited");
+    let broker = rabbitmq::shared();
+    rabbitmq::ctl(broker, &["add_user", &user, "canary-word"]);
+    rabbitmq::ctl(broker, &["set_permissions", &user, ".*", ".*", ".*"]);
+    rabbitmq::ctl(broker, &["set_user_limits", &user, "{\"max-channels\": 1}"]);
+    let sink = place.sink(&format!("url = \"amqp://{user}:canary-word@{}/%2f\"", place.address));
+    let changes = [[delivery("a")], [delivery("b")], [delivery("c")]];
+    let given = futures_util::future::join_all(changes.iter().map(|changes| sink.deliver(changes))).await;
+    let failures: Vec<_> = given.iter().flatten().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert!(failures.iter().all(|failure| failure.kind == AWAY && !failure.cause.contains(&user)), "{failures:?}");
+    assert!(failures.iter().any(|failure| failure.cause.contains("max-channels")), "{failures:?}");
+}
+
+#[tokio::test]
+async fn what_speaks_another_protocol_is_named_as_such() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n").await;
+        }
+    });
+    let place = Place::new().await;
+    let told = place.sink_by(address, "timeout = \"2s\"").reach().await.unwrap_err();
+    assert!(told.ends_with("does not speak AMQP; if it wants TLS, use amqps://"), "{told}");
 }
 
 #[tokio::test]

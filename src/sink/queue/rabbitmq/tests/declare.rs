@@ -48,6 +48,31 @@ async fn the_exchange_and_a_quorum_queue_for_all_that_is_published_are_declared_
 }
 
 #[tokio::test]
+async fn what_somebody_deletes_is_declared_again_for_the_next_change() {
+    let place = Place::new().await;
+    let (exchange, queue) = (name("deleted"), name("deleted"));
+    let sink = place.sink(&format!("exchange = \"{exchange}\"\ndeclare = {{ queue = \"{queue}\" }}"));
+    sink.give(&changes()).await.unwrap();
+    for (is_exchange_deleted, is_queue_deleted) in [(false, true), (true, false), (true, true)] {
+        if is_exchange_deleted {
+            place.channel.exchange_delete(exchange.as_str().into(), Default::default()).await.unwrap();
+        }
+        if is_queue_deleted {
+            place.channel.queue_delete(queue.as_str().into(), Default::default()).await.unwrap();
+        }
+        sink.give(&changes()).await.unwrap();
+        let no_ack = BasicGetOptions { no_ack: true };
+        while place.channel.basic_get(queue.as_str().into(), no_ack).await.unwrap().is_some() {}
+    }
+    // What is not declared stays missing.
+    let sink = place.sink(&format!("exchange = \"{}\"\ndeclare = {{}}", name("unbound")));
+    for _ in 0..2 {
+        let failure = sink.give(&[delivery("a")]).await.unwrap_err();
+        assert!(failure.kind == FailureKind::Refused && failure.cause.contains("unroutable"), "{failure:?}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_declared_differently_already_is_named() {
     let place = Place::new().await;
     let sink = place.sink("declare = { exchange_type = \"fanout\" }");

@@ -6,6 +6,7 @@ use lapin::types::{AMQPValue, FieldTable};
 use super::place::{Place, id, name};
 use crate::sink::broker::rabbitmq;
 use crate::sink::conformance::{Give as _, delivery};
+use crate::sink::queue::Broker as _;
 use crate::sink::{Delivery, Failure, FailureKind, Sink};
 
 /// A change whose body has so many bytes, and more.
@@ -83,8 +84,10 @@ async fn a_user_who_may_not_write_is_refused_also_for_some_routing_keys_alone() 
     let broker = rabbitmq::shared();
     let user = name("canary-user");
     rabbitmq::ctl(broker, &["add_user", &user, "canary-word"]);
-    rabbitmq::ctl(broker, &["set_permissions", &user, "", "", ""]);
     let url = format!("url = \"amqp://{user}:canary-word@{}/%2f\"", place.address);
+    rabbitmq::ctl(broker, &["set_permissions", &user, ".*", "", ".*"]);
+    let reached = place.sink(&url).reach().await.unwrap();
+    assert!(reached.contains("whether it may be written to shows only when something is published"), "{reached}");
     let changes = [delivery("a"), delivery("b")];
     let refused = failures(&place.sink(&url).deliver(&changes).await, FailureKind::Refused);
     assert_eq!(refused.len(), 2);
