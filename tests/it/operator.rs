@@ -52,7 +52,10 @@ fn a_paused_sink_is_given_nothing_until_it_is_resumed_over_a_restart_too() {
     assert_eq!(stands(&inside, "A"), ["waiting"]);
     let inside = Inside::start_in(inside.stop(), &destination);
     inside.post(&callback("B", "SENT", START));
-    let standing = inside.standing();
+    let standing = eventually("it is paused still", || {
+        let standing = inside.standing();
+        (standing["state"] == "paused").then_some(standing)
+    });
     assert_eq!(
         (&standing["state"], &standing["paused"], &standing["lag"]),
         (&json!("paused"), &json!("operator"), &json!(2))
