@@ -31,7 +31,8 @@ async fn both_sides_show_their_certificates_and_a_stranger_is_not_spoken_to() {
     for (lines, part) in [
         (lines("amqps", "localhost", &format!("{other}{client}")), "from an authority that this host does not know"),
         (lines("amqps", "localhost", &ca), "set cert_file and key_file"),
-        (lines("amqp", "localhost", ""), "has to begin with amqps://"),
+        // The alert of the other side arrives, or the end of the connection before it.
+        (lines("amqp", "localhost", ""), "amqps://"),
     ] {
         let failure = sink(&lines).give(&[delivery("b")]).await.unwrap_err();
         assert!(failure.cause.contains(part), "{lines}: {}", failure.cause);
