@@ -51,6 +51,7 @@ pub(super) async fn erase(
         }
     }
     let dead_letters = store.erase_dead(&erasure).await?;
+    let instances = store.erase_instances(&erasure).await?;
     if !dry_run {
         for sink in &admin.sinks {
             // There may be room again for a sink that was held.
@@ -63,6 +64,7 @@ pub(super) async fn erase(
             deferred,
             dead_letters,
             rejected,
+            instances,
             "what is stored of one person is erased"
         );
         if !store.erase_traces().await? {
@@ -79,6 +81,7 @@ pub(super) async fn erase(
         "deferred": deferred,
         "dead_letters": dead_letters,
         "rejected": rejected,
+        "instances": instances,
         "dry_run": dry_run,
         "sinks": sinks,
     })))

@@ -35,12 +35,13 @@ pub(super) struct Erase {
 const WITHIN: Duration = Duration::from_secs(3600);
 
 /// What is counted, and what people call it.
-const COUNTED: [(&str, &str); 5] = [
+const COUNTED: [(&str, &str); 6] = [
     ("changes", "status changes"),
     ("messages", "messages with what was seen of them"),
     ("deferred", "deliveries that would have been tried again"),
     ("dead_letters", "dead letters"),
     ("rejected", "rejected callbacks"),
+    ("instances", "instances that are known by it"),
 ];
 
 impl Erase {
@@ -48,7 +49,7 @@ impl Erase {
         let number = Number::parse(&self.phone).map_err(|error| Usage(format!("--phone: {error}")))?;
         let client = Client::new(config)?.waiting(WITHIN);
         let query = [("phone", self.phone), ("dry_run", self.dry_run.to_string())];
-        let keys = ["changes", "messages", "deferred", "dead_letters", "rejected", "sinks"];
+        let keys = ["changes", "messages", "deferred", "dead_letters", "rejected", "instances", "sinks"];
         let answer = client.fetch_object(Method::POST, "/api/v1/erase", &query, &keys).await?;
         if self.json {
             output::json(&answer)?;

@@ -80,6 +80,19 @@ impl Store {
         }
     }
 
+    /// Takes out when instances were last heard of whose id has the number in it; how many.
+    pub(crate) async fn erase_instances(&self, erasure: &Erasure) -> Result<usize, Error> {
+        let found: Vec<String> =
+            self.inner.shared.instances().keys().filter(|id| erasure.number.is_in(id)).cloned().collect();
+        if !erasure.dry_run && !found.is_empty() {
+            let ids = serde_json::Value::from(found.clone()).to_string();
+            let sql = "DELETE FROM instance WHERE instance_id IN (SELECT value FROM json_each(?1))";
+            self.edit(move |connection| connection.execute(sql, [&ids])).await?;
+            self.inner.shared.instances().retain(|id, _| !found.contains(id));
+        }
+        Ok(found.len())
+    }
+
     /// Takes these changes out of the log, and out of what sinks will be given again: how many of those, and how many changes.
     pub(crate) async fn erase_changes(&self, erasure: &Erasure, changes: &[i64]) -> Result<(usize, usize), Error> {
         let (mut deferred, mut count) = (0, 0);

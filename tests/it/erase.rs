@@ -152,7 +152,7 @@ fn everything_that_has_the_number_in_it_goes_and_nothing_else() {
     });
 
     let mut expected = json!({
-        "changes": 14, "messages": 14, "deferred": 1, "dead_letters": 1, "rejected": 5, "dry_run": true, "sinks": ["own"]
+        "changes": 14, "messages": 14, "deferred": 1, "dead_letters": 1, "rejected": 5, "instances": 0, "dry_run": true, "sinks": ["own"]
     });
     let before = tables(inside.home());
     assert_eq!(erase(&inside, &["--dry-run"]), expected);
@@ -176,7 +176,7 @@ fn everything_that_has_the_number_in_it_goes_and_nothing_else() {
     inside.get("/api/v1/messages/twin").problem(404);
 
     let nothing = json!({
-        "changes": 0, "messages": 0, "deferred": 0, "dead_letters": 0, "rejected": 0, "dry_run": false, "sinks": ["own"]
+        "changes": 0, "messages": 0, "deferred": 0, "dead_letters": 0, "rejected": 0, "instances": 0, "dry_run": false, "sinks": ["own"]
     });
     assert_eq!(erase(&inside, &[]), nothing);
 
@@ -312,7 +312,8 @@ fn it_says_what_it_did_and_what_it_does_not_reach_and_no_number() {
     receiver.post(&body("direct", PHONE).to_string());
     let (code, text, remark) = receiver.run(&["erase", "--phone", "0055 44 8765-1234", "--dry-run"]);
     let expected = "there is of 5544****1234:\n        1  status changes\n        1  messages with what was seen of them\n        \
-                    0  deliveries that would have been tried again\n        0  dead letters\n        0  rejected callbacks\n";
+                    0  deliveries that would have been tried again\n        0  dead letters\n        0  rejected callbacks\n        \
+                    0  instances that are known by it\n";
     assert_eq!((code, text.as_str()), (0, expected));
     assert!(remark.contains("what audit, crm handed on, backups, and an account id"), "{remark}");
     let (_, text, _) = receiver.run(&["erase", "--phone", PERSON]);
@@ -340,4 +341,16 @@ fn what_names_nobody_for_sure_is_refused() {
     }
     assert_eq!(receiver.admin_get("/api/v1/erase").status, 405);
     assert_eq!(receiver.run(&["erase"]).0, 2);
+}
+
+#[test]
+fn an_instance_that_is_known_by_the_number_is_erased_too() {
+    let receiver = Receiver::start("[sinks]\n");
+    let body = with(body("m", OTHER), "instanceId", &json!(PHONE));
+    assert_eq!(receiver.post(&body.to_string()).body, STORED);
+    assert!(receiver.admin_get("/metrics").body.contains(PHONE));
+    let (code, _, error) = receiver.run(&["erase", "--phone", PERSON]);
+    assert_eq!((code, times_in_files(receiver.home(), PHONE)), (0, 0), "{error}");
+    assert!(!receiver.admin_get("/metrics").body.contains(PHONE));
+    receiver.stop();
 }
